@@ -1,0 +1,79 @@
+"""The server of a stack: a StatefulSet of one, with a volume that outlives the stack."""
+
+from bellbuoy.resources import PART_PORTS, MonitoringStack
+from bellbuoy_operator.builders.common import (
+    DATA_FOLDER,
+    Object,
+    Settings,
+    config_args,
+    container,
+    labels,
+    metadata,
+    object_name,
+    operator_mount,
+    operator_volume,
+    pod_template,
+    secrets_mount,
+    secrets_volume,
+    selector,
+    service,
+    service_account,
+    volume_claim,
+)
+
+PART = "server"
+# It replays its log before it is alive: with millions of series that takes minutes.
+STARTUP_SECONDS = 900
+# It flushes and seals what it holds before it ends.
+GRACE_SECONDS = 120
+
+
+def server_objects(stack: MonitoringStack, settings: Settings) -> list[Object]:
+    """Everything that the server is made of."""
+    return [service_account(stack, PART), service(stack, PART, headless=True), stateful_set(stack, settings)]
+
+
+def stateful_set(stack: MonitoringStack, settings: Settings) -> Object:
+    """The StatefulSet. What is in its claim's template cannot be changed later; the claim itself can."""
+    spec = stack.spec.server
+    args = [
+        f"--listen=:{PART_PORTS[PART]}",
+        f"--storage-path={DATA_FOLDER}",
+        f"--retention={spec.retention}",
+        *([f"--retention-size={spec.retention_size}"] if spec.retention_size is not None else []),
+        *config_args(stack, settings),
+    ]
+    template = pod_template(
+        stack,
+        PART,
+        container=container(
+            PART,
+            settings=settings,
+            args=args,
+            placement=spec,
+            mounts=[{"name": "data", "mountPath": DATA_FOLDER}, operator_mount(), secrets_mount()],
+            startup_seconds=STARTUP_SECONDS,
+        ),
+        volumes=[operator_volume(stack), secrets_volume(stack)],
+        placement=spec,
+        # It asks the kubelets with its own token.
+        service_account_token=stack.spec.kubelet.cadvisor,
+        grace_seconds=GRACE_SECONDS,
+    )
+    claim = volume_claim(
+        "data", size=spec.storage.size, storage_class=spec.storage.storage_class, extra={"labels": labels(stack, PART)}
+    )
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": metadata(stack, PART),
+        "spec": {
+            "replicas": 1,
+            "serviceName": object_name(stack, PART),
+            "podManagementPolicy": "Parallel",
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+            "selector": {"matchLabels": selector(stack, PART)},
+            "template": template,
+            "volumeClaimTemplates": [claim],
+        },
+    }
