@@ -1,0 +1,10 @@
+"""The node exporter: one machine's figures, under the names that Prometheus's node_exporter made common.
+
+It reads the machine's /proc and /sys (from inside a container: the host's, mounted), and answers `/metrics`. It keeps no
+history and computes no rates. `bellbuoy.node_exporter.collectors` holds what is read; `page` how it is printed.
+"""
+
+from bellbuoy.node_exporter.options import Options, add_arguments, options
+from bellbuoy.node_exporter.service import run
+
+__all__ = ["Options", "add_arguments", "options", "run"]

@@ -1,0 +1,62 @@
+"""What is read from the machine: one collector for each word in `--collector.X`.
+
+A collector is made once, from the machine and the options, and called once a scrape to fill the page. It raises `NoData`
+where the machine does not have what it reads, and whatever goes wrong otherwise: the scrape counts that, and goes on.
+"""
+
+from collections.abc import Callable
+
+from bellbuoy.node_exporter.collectors.cpu import cpu, stat
+from bellbuoy.node_exporter.collectors.disk import diskstats
+from bellbuoy.node_exporter.collectors.filesystem import Filesystems
+from bellbuoy.node_exporter.collectors.interfaces import arp, netclass, netdev
+from bellbuoy.node_exporter.collectors.memory import meminfo, vmstat
+from bellbuoy.node_exporter.collectors.protocols import conntrack, netstat, sockstat, softnet, udp_queues
+from bellbuoy.node_exporter.collectors.system import (
+    entropy,
+    filefd,
+    kernel_hung,
+    loadavg,
+    os_release,
+    pressure,
+    thermal_zone,
+    uname,
+)
+from bellbuoy.node_exporter.collectors.textfile import textfile
+from bellbuoy.node_exporter.collectors.time import time_collector, timex
+from bellbuoy.node_exporter.machine import Machine
+from bellbuoy.node_exporter.options import Options
+from bellbuoy.exposition import Page
+
+Collector = Callable[[Page], None]
+Factory = Callable[[Machine, Options], Collector]
+
+FACTORIES: dict[str, Factory] = {
+    "arp": arp,
+    "conntrack": conntrack,
+    "cpu": cpu,
+    "diskstats": diskstats,
+    "entropy": entropy,
+    "filefd": filefd,
+    "filesystem": Filesystems,
+    "kernel_hung": kernel_hung,
+    "loadavg": loadavg,
+    "meminfo": meminfo,
+    "netclass": netclass,
+    "netdev": netdev,
+    "netstat": netstat,
+    "os": os_release,
+    "pressure": pressure,
+    "sockstat": sockstat,
+    "softnet": softnet,
+    "stat": stat,
+    "textfile": textfile,
+    "thermal_zone": thermal_zone,
+    "time": time_collector,
+    "timex": timex,
+    "udp_queues": udp_queues,
+    "uname": uname,
+    "vmstat": vmstat,
+}
+
+__all__ = ["FACTORIES", "Collector", "Factory"]
