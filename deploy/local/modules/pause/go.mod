@@ -1,0 +1,3 @@
+module bellbuoy.io/local/pause
+
+go 1.26.0
