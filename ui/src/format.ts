@@ -58,14 +58,15 @@ export function localTime(seconds: number): string {
 }
 
 function scaled(value: number, base: number, units: readonly string[]): string {
+  if (!Number.isFinite(value)) return String(value)
   let index = 0
   let size = value
   while (Math.abs(size) >= base * 0.9995 && index < units.length - 1) {
     size /= base
     index += 1
   }
-  const digits = Math.abs(size) >= 100 || Number.isInteger(size) ? 0 : Math.abs(size) >= 10 ? 1 : 2
-  return `${size.toFixed(digits)}${units[index] ?? ''}`
+  // Enough digits that the ticks of an axis differ.
+  return `${Number(size.toPrecision(base === 1024 && Math.abs(size) < 1000 ? 3 : 4))}${units[index] ?? ''}`
 }
 
 export type Format = (value: number) => string
@@ -74,8 +75,7 @@ export const bytesPerSecond: Format = (value) => `${bytes(value)}/s`
 export const percent: Format = (value) => `${(value * 100).toFixed(value !== 0 && Math.abs(value) < 0.0995 ? 1 : 0)} %`
 /** Any number, short: `1.5k`, `12M`, `0.00042`. */
 export const short: Format = (value) => {
-  if (value === 0) return '0'
-  if (Math.abs(value) < 0.01) return String(Number(value.toPrecision(3)))
+  if (value !== 0 && Math.abs(value) < 0.01) return String(Number(value.toPrecision(3)))
   return scaled(value, 1000, ['', 'k', 'M', 'G', 'T', 'P', 'E'])
 }
 

@@ -5,7 +5,7 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
 import type { Grid, RangeSeries } from './api'
-import { type Format, localTime, number } from './format'
+import { bytes, bytesPerSecond, type Format, localTime, number } from './format'
 
 export type Values = readonly (number | null)[]
 export interface Line {
@@ -13,7 +13,10 @@ export interface Line {
   readonly values: Values
 }
 
-export const COLOURS = 10
+const COLOURS = 10
+// Bytes have round numbers of their own.
+const binary: ReadonlySet<Format> = new Set([bytes, bytesPerSecond])
+const POWERS_OF_TWO = Array.from({ length: 60 }, (_, power) => 2 ** power)
 
 export function gridTimes({ start, end, step }: Grid): readonly number[] {
   return Array.from({ length: Math.floor((end - start) / step + 1e-6) + 1 }, (_, index) => start + index * step)
@@ -84,6 +87,7 @@ export function Graph({ name, times, lines, format, height, least, most, onSpan 
       {
         width: Math.max(parent.clientWidth, 100),
         height,
+        padding: [8, 14, 0, 0],
         legend: { show: false },
         cursor: { drag: { x: spanned.current !== undefined, y: false, setScale: false }, points: { size: 6 } },
         focus: { alpha: 0.2 },
@@ -99,8 +103,8 @@ export function Graph({ name, times, lines, format, height, least, most, onSpan 
           },
         },
         axes: [
-          { ...axis, space: 70, values: timeTicks },
-          { ...axis, size: 70, values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : format(tick))) },
+          { ...axis, size: 32, space: 70, values: timeTicks },
+          { ...axis, size: 72, ...(binary.has(format) ? { incrs: POWERS_OF_TWO } : {}), values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : format(tick))) },
         ],
         series: [
           {},
@@ -149,7 +153,7 @@ export function Graph({ name, times, lines, format, height, least, most, onSpan 
     <figure class="graph">
       <div ref={box} class="plot" role="img" aria-label={`${name}: ${lines.length} series over time`} />
       <figcaption>
-        <span class="at">{at === undefined ? 'now' : localTime(at)}</span>
+        <span class="at">{at === undefined ? 'latest' : localTime(at)}</span>
         <ul class="legend">
           {lines.map((line, index) => {
             const value = cursor === undefined ? last(line.values) : line.values[cursor]

@@ -111,17 +111,13 @@ export interface Choice {
   readonly count?: number | undefined
 }
 
-/** One of a few, in the URL: the first is what an absent parameter means. */
-export function Choices(props: { param: string; label: string; value: string; choices: readonly Choice[]; alsoClear?: readonly string[] }) {
-  const { param, label, value, choices, alsoClear = [] } = props
-  const pick = (choice: Choice) => {
-    const cleared = Object.fromEntries(alsoClear.map((name) => [name, undefined]))
-    change({ ...cleared, [param]: choice === choices[0] ? undefined : choice.value })
-  }
+/** One of a few, in the URL; `usual` is what an absent parameter means. */
+export function Choices(props: { param: string; label: string; value: string; usual: string; choices: readonly Choice[] }) {
+  const { param, label, value, usual, choices } = props
   return (
     <div class="choices" role="group" aria-label={label}>
       {choices.map((choice) => (
-        <button key={choice.value} type="button" aria-pressed={choice.value === value} onClick={() => pick(choice)}>
+        <button key={choice.value} type="button" aria-pressed={choice.value === value} onClick={() => change({ [param]: choice.value === usual ? undefined : choice.value })}>
           {choice.text}
           {choice.count !== undefined && <span class="count">{choice.count}</span>}
         </button>

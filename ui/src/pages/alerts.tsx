@@ -44,7 +44,7 @@ export function AlertsPage({ params }: { params: URLSearchParams }) {
       <div class="bar">
         <h1>Alerts</h1>
         <Filter value={filter} label="Filter alerts" hint="Filter by name, label, expression" />
-        <Choices param="state" label="State" value={state} choices={choices} />
+        <Choices param="state" label="State" value={state} usual="all" choices={choices} />
       </div>
       <Failure error={error} doing="load the rules" />
       {loading && <Loading what="rules" />}
@@ -86,8 +86,9 @@ function RuleItem({ rule, now }: { rule: Rule; now: number }) {
     <article class={`rule ${alerting?.state ?? 'recording'}`}>
       <header>
         {alerting && <Badge tone={TONES[alerting.state]}>{alerting.state}</Badge>}
+        {rule.health === 'err' && <Badge tone="bad">error</Badge>}
         <h3>{rule.name}</h3>
-        <LabelSet labels={rule.labels ?? {}} />
+        {Object.keys(rule.labels ?? {}).length > 0 && <LabelSet labels={rule.labels ?? {}} />}
       </header>
       <a class="expr" href={href('query', { expr: rule.query })} title="Open as a query">
         <code>{rule.query}</code>

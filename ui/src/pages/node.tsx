@@ -64,7 +64,7 @@ const PANELS: readonly Panel[] = [
     ],
   },
   {
-    title: 'Pressure: share of time that something waited', format: percent, least: 0,
+    title: 'Pressure: time spent waiting', format: percent, least: 0,
     questions: (here, w) => [
       [`max(rate(node_pressure_cpu_waiting_seconds_total{${here}}[${w}]))`, 'for CPU'],
       [`max(rate(node_pressure_memory_waiting_seconds_total{${here}}[${w}]))`, 'for memory'],
@@ -204,7 +204,6 @@ function Filesystems({ here }: { here: string }) {
           <thead>
             <tr>
               <th scope="col">Mounted at</th>
-              <th scope="col">Device</th>
               <th scope="col" class="num">Size</th>
               <th scope="col" class="num">Free</th>
               <th scope="col" class="num">Used</th>
@@ -213,8 +212,7 @@ function Filesystems({ here }: { here: string }) {
           <tbody>
             {data.map((disk) => (
               <tr key={disk.mountpoint + disk.device}>
-                <th scope="row">{disk.mountpoint}</th>
-                <td>{disk.device} <span class="muted">{disk.type}</span></td>
+                <th scope="row">{disk.mountpoint} <span class="muted">{disk.device} {disk.type}</span></th>
                 <td class="num nowrap">{bytes(disk.size)}</td>
                 <td class="num nowrap">{bytes(disk.free)}</td>
                 <td class="num nowrap">{disk.size > 0 ? percent(1 - disk.free / disk.size) : '–'}</td>

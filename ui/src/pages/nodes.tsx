@@ -2,9 +2,9 @@
 import { duration, age, bytesPerSecond, type Format, percent, short } from '../format'
 import { last, Spark, type Values } from '../graph'
 import { type Figure, type Machine, overview } from '../node-figures'
-import { Badge, Choices, Code, Empty, Failure, Filter, Loading, labelTexts, matches } from '../parts'
+import { Badge, Code, Empty, Failure, Filter, Loading, labelTexts, matches } from '../parts'
 import { usePolled } from '../poll'
-import { DEFAULT_RANGE, gridOf, RANGES, rangeSeconds } from '../ranges'
+import { DEFAULT_RANGE, gridOf, RangeChoices, rangeSeconds } from '../ranges'
 import { change, href } from '../route'
 import { NodePage } from './node'
 
@@ -39,13 +39,7 @@ export function NodesPage({ params }: { params: URLSearchParams }) {
     REFRESH_SECONDS,
   )
   const ranges = (
-    <Choices
-      param="range"
-      label="Time range"
-      value={params.get('range') ?? DEFAULT_RANGE}
-      choices={[DEFAULT_RANGE, ...RANGES.filter((range) => range !== DEFAULT_RANGE)]
-        .map((range) => ({ value: range, text: range }))}
-    />
+    <RangeChoices given={params.get('range') ?? DEFAULT_RANGE} />
   )
   if (node) {
     return (

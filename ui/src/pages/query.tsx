@@ -1,12 +1,12 @@
 // Any question in PromQL: as a graph over a time, or as a table at one moment. The URL holds all of it.
 import { useMemo } from 'preact/hooks'
-import { type ApiError, type Grid, type InstantResult, type InstantSeries, query, queryRange, type RangeSeries, type Remarked } from '../api'
+import { type ApiError, type Grid, type InstantResult, type InstantSeries, type Labels, query, queryRange, type RangeSeries, type Remarked } from '../api'
 import { Expression } from '../expression'
 import { age, duration, localTime, short, took } from '../format'
 import { Graph, gridTimes, onGrid } from '../graph'
-import { Badge, Choices, Empty, Failure, Loading, seriesName } from '../parts'
+import { Badge, Choices, Empty, Failure, LabelSet, Loading, seriesName } from '../parts'
 import { usePolled } from '../poll'
-import { DEFAULT_RANGE, gridOf, RANGES, rangeSeconds } from '../ranges'
+import { DEFAULT_RANGE, gridOf, RangeChoices, rangeSeconds } from '../ranges'
 import { change, href } from '../route'
 
 const POINTS = 250
@@ -45,8 +45,8 @@ export function QueryPage({ params }: { params: URLSearchParams }) {
       <div class="bar"><h1>Query</h1></div>
       <Expression value={expr} invalid={error !== undefined} onRun={ask} />
       <div class="bar controls">
-        <Choices param="tab" label="Show as" value={table ? 'table' : 'graph'} choices={[{ value: 'graph', text: 'Graph' }, { value: 'table', text: 'Table' }]} />
-        {!table && <Range params={params} />}
+        <Choices param="tab" label="Show as" value={table ? 'table' : 'graph'} usual="graph" choices={[{ value: 'graph', text: 'Graph' }, { value: 'table', text: 'Table' }]} />
+        {!table && <RangeChoices given={params.get('range') ?? DEFAULT_RANGE} />}
         <Moment end={end} seconds={seconds} />
       </div>
       {error !== undefined && <QueryError expr={expr} error={error} />}
@@ -61,21 +61,6 @@ type Answered =
   | ({ readonly kind: 'table' } & Remarked<InstantResult>)
   | ({ readonly kind: 'graph'; readonly grid: Grid } & Remarked<readonly RangeSeries[]>)
 type Answer = Answered & { readonly tookSeconds: number }
-
-function Range({ params }: { params: URLSearchParams }) {
-  const given = params.get('range') ?? DEFAULT_RANGE
-  const named = RANGES as readonly string[]
-  const choices = [...(named.includes(given) ? [] : [given]), ...named].map((range) => ({ value: range, text: range }))
-  return (
-    <div class="choices" role="group" aria-label="Time range">
-      {choices.map(({ value, text }) => (
-        <button key={value} type="button" aria-pressed={value === given} onClick={() => change({ range: value === DEFAULT_RANGE ? undefined : value })}>
-          {text}
-        </button>
-      ))}
-    </div>
-  )
-}
 
 /** Which moment it ends at, and steps of half a range back and forth. */
 function Moment({ end, seconds }: { end: number | undefined; seconds: number }) {
@@ -154,11 +139,23 @@ function Shown({ answer, expr }: { answer: Answer; expr: string }) {
   )
 }
 
+/** The labels that all of several series have alike: said once, they need no place in each line. */
+function sharedLabels(all: readonly Labels[]): Labels {
+  const [first, ...rest] = all
+  if (first === undefined || rest.length === 0) return {}
+  return Object.fromEntries(Object.entries(first).filter(([name, value]) => rest.every((labels) => labels[name] === value)))
+}
+
+function without(labels: Labels, shared: Labels): Labels {
+  return Object.fromEntries(Object.entries(labels).filter(([name]) => shared[name] === undefined))
+}
+
 function AnswerGraph({ series, grid, expr }: { series: readonly RangeSeries[]; grid: Grid; expr: string }) {
   const times = useMemo(() => gridTimes(grid), [grid])
+  const shared = useMemo(() => sharedLabels(series.map((one) => one.metric)), [series])
   const lines = useMemo(
-    () => series.slice(0, LINES).map((one) => ({ name: seriesName(one.metric), values: onGrid(one, grid) })),
-    [series, grid],
+    () => series.slice(0, LINES).map((one) => ({ name: seriesName(without(one.metric, shared)), values: onGrid(one, grid) })),
+    [series, shared, grid],
   )
   const look = (start: number, end: number) => change({ range: duration(Math.max(10, Math.round(end - start))), end: String(Math.round(end)) })
   return (
@@ -168,6 +165,7 @@ function AnswerGraph({ series, grid, expr }: { series: readonly RangeSeries[]; g
           Drawn are the first {LINES} of {series.length} series. Narrow it, sum it up, or take <code>topk({LINES}, …)</code>.
         </p>
       )}
+      {Object.keys(shared).length > 0 && <p class="inset shared"><span class="muted">All have</span> <LabelSet labels={shared} /></p>}
       <Graph name={expr} times={times} lines={lines} format={short} height={340} onSpan={look} />
     </>
   )
@@ -224,7 +222,7 @@ function NoSeries({ expr }: { expr: string }) {
   return (
     <Empty title="No series">
       <p>
-        The expression is right and selects nothing in this time. Is each label spelled as it is stored?
+        The expression is right, and nothing is stored for it in this time. The input suggests the names and labels that are.
         {metric !== undefined && metric !== expr && <> Look at all of <a href={href('query', { expr: metric, tab: 'table' })}><code>{metric}</code></a>.</>}
       </p>
     </Empty>

@@ -63,7 +63,7 @@ export function TargetsPage({ params }: { params: URLSearchParams }) {
       <div class="bar">
         <h1>Targets</h1>
         <Filter value={filter} label="Filter targets" hint="Filter by pool, address, label or error" />
-        <Choices param="health" label="Health" value={health} choices={choices} />
+        <Choices param="health" label="Health" value={health} usual="all" choices={choices} />
       </div>
       <Failure error={error} doing="load the targets" />
       {loading && <Loading what="targets" />}
@@ -96,7 +96,7 @@ function PoolSection({ pool, now, closed, whole }: { pool: Pool; now: number; cl
       </summary>
       {pool.all.length === 0 && <p class="muted inset">Nothing matches: what was discovered was dropped by relabeling.</p>}
       {shown.length > 0 && (
-        <table class="stacking">
+        <table class="stacking targets">
           <thead>
             <tr>
               <th scope="col">Target</th>

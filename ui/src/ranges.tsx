@@ -1,8 +1,9 @@
 // Spans of time to look at, and the grids on which they are asked for.
 import type { Grid } from './api'
 import { parseDuration } from './format'
+import { Choices } from './parts'
 
-export const RANGES = ['15m', '1h', '6h', '24h', '7d'] as const
+const RANGES: readonly string[] = ['15m', '1h', '6h', '24h', '7d']
 export const DEFAULT_RANGE = '1h'
 
 export function rangeSeconds(params: URLSearchParams): number {
@@ -19,4 +20,10 @@ export function gridOf({ seconds, points, end }: { seconds: number; points: numb
 /** The window of a rate on this grid: no sample between two steps is lost, and slow scrapes still give two samples. */
 export function rateWindow({ step }: Grid): string {
   return `${Math.max(120, 2 * step)}s`
+}
+
+/** The usual spans, and the one that is looked at if it is none of them. */
+export function RangeChoices({ given }: { given: string }) {
+  const choices = [...(RANGES.includes(given) ? [] : [given]), ...RANGES].map((range) => ({ value: range, text: range }))
+  return <Choices param="range" label="Time range" value={given} usual={DEFAULT_RANGE} choices={choices} />
 }
