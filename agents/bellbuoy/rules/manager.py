@@ -1,0 +1,83 @@
+"""All rule groups: starts, stops and replaces their tasks as the configuration says, and hands alerts to the notifier.
+
+A group that did not change goes on untouched; one that did is stopped after its running evaluation, and its alerts go
+over to the new one.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from prometheus_client import CollectorRegistry
+
+from bellbuoy.rules.alerting import Alert, AlertingRule
+from bellbuoy.rules.config import LoadedGroup
+from bellbuoy.rules.group import Engine, RuleGroup, RuleOptions, RuleWorld
+from bellbuoy.rules.metrics import RuleMetrics
+from bellbuoy.tsdb import Storage
+
+Send = Callable[[Sequence[Alert], AlertingRule, float], None]
+
+
+class RuleManager:
+    """Owns the groups' tasks. `send` is called on a worker thread with alerts, their rule, and until when they hold."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        storage: Storage,
+        options: RuleOptions,
+        send: Send,
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._executor = ThreadPoolExecutor(options.concurrency, thread_name_prefix="rules")
+        self._world = RuleWorld(engine, storage, self._executor, options, RuleMetrics(registry), send, clock=clock)
+        self._started = clock()
+        self._groups: dict[str, RuleGroup] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failed: asyncio.Future[None] | None = None
+
+    async def apply(self, groups: Sequence[LoadedGroup], *, external_labels: Mapping[str, str]) -> None:
+        """Evaluate exactly these groups from now on."""
+        wanted = {group.key: group for group in groups}
+        same_labels = dict(external_labels) == dict(self._world.external_labels)
+        self._world.external_labels = dict(external_labels)
+        gone = [
+            key
+            for key, group in self._groups.items()
+            if key not in wanted or wanted[key].fingerprint != group.loaded.fingerprint or not same_labels
+        ]
+        old = {key: self._groups[key] for key in gone}
+        for key in gone:
+            await self._stop(key)
+        for key, loaded in wanted.items():
+            if key in self._tasks:
+                continue
+            group = RuleGroup(loaded, self._world, started=self._started)
+            if key in old:
+                group.take_over(old[key])
+                old.pop(key).end_series(group)
+            self._groups[key] = group
+            self._tasks[key] = asyncio.create_task(group.run(), name=f"rules {key}")
+        for key, group in old.items():
+            group.end_series(None)
+            del self._groups[key]
+            self._world.metrics.forget(key)
+
+    async def _stop(self, key: str) -> None:
+        task = self._tasks.pop(key)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End all tasks after their running evaluation."""
+        for key in list(self._tasks):
+            await self._stop(key)
+        await asyncio.to_thread(self._executor.shutdown, wait=True)
+
+    def groups(self) -> list[RuleGroup]:
+        """All groups, in the order of their files and names."""
+        return [self._groups[key] for key in sorted(self._groups)]

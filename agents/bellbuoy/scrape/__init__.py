@@ -1,0 +1,36 @@
+"""Scraping: configuration and discovery go in, the core's Scraper is kept at the targets that result.
+
+The fetching, parsing and storing is the core's; what is here happens once a target, not once a sample.
+"""
+
+from bellbuoy.scrape.client import HttpClient, HttpClientConfig
+from bellbuoy.scrape.config import (
+    DEFAULT_INTERVAL_SECONDS,
+    DEFAULT_TIMEOUT_SECONDS,
+    HttpDiscovery,
+    ScrapeConfig,
+    StaticConfig,
+    refused_discovery,
+)
+from bellbuoy.scrape.discovery import Discovery
+from bellbuoy.scrape.manager import ScrapeManager
+from bellbuoy.scrape.targets import ActiveTarget, DroppedTarget, PoolTargets, TargetGroup, build_targets, read_groups
+
+__all__ = [
+    "DEFAULT_INTERVAL_SECONDS",
+    "DEFAULT_TIMEOUT_SECONDS",
+    "ActiveTarget",
+    "Discovery",
+    "DroppedTarget",
+    "HttpClient",
+    "HttpClientConfig",
+    "HttpDiscovery",
+    "PoolTargets",
+    "ScrapeConfig",
+    "ScrapeManager",
+    "StaticConfig",
+    "TargetGroup",
+    "build_targets",
+    "read_groups",
+    "refused_discovery",
+]

@@ -1,0 +1,95 @@
+"""`query`, `query_range`, `format_query` and `parse_query`."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from bellbuoy import promql
+from bellbuoy.promql import QueryResult
+from bellbuoy.server.api.answers import ApiError, bad_parameter, success
+from bellbuoy.server.api.parameters import Parameters, truncated
+from bellbuoy.server.parts import Parts
+
+MAX_POINTS = 11_000
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return promql.parse(text)
+    except promql.QueryError as e:
+        raise bad_parameter("query", e) from e
+
+
+def _answer(parts: Parts, result: QueryResult, body: bytes, limit: int) -> web.Response:
+    if len(body) > parts.options.query.max_result_bytes:
+        raise ApiError(
+            "execution",
+            f"the result has {len(body)} bytes, over --query.max-result-size of {parts.options.query.max_result_bytes}; "
+            "aggregate, or ask for a shorter time",
+        )
+    warnings = list(result.warnings)
+    if limit and len(result.labels) > limit and result.kind in ("vector", "matrix"):
+        truncated(warnings)
+    return success(body, warnings=warnings, infos=result.infos)
+
+
+async def _run(
+    parts: Parts,
+    request: web.Request,
+    parameters: Parameters,
+    evaluate: Callable[[Callable[[], bool]], QueryResult],
+) -> web.Response:
+    limit = parameters.count("limit")
+
+    def work(cancelled: Callable[[], bool]) -> tuple[QueryResult, bytes]:
+        result = evaluate(cancelled)
+        return result, (result.first(limit) if limit else result).to_json()
+
+    result, body = await parts.queries.run(request, work, timeout_seconds=parameters.seconds("timeout"))
+    return _answer(parts, result, body, limit)
+
+
+async def query(parts: Parts, request: web.Request) -> web.Response:
+    """An expression at one time."""
+    parameters = await Parameters.of(request)
+    parameters.count("limit")
+    at = parameters.time_ms("time", round(time.time() * 1000))
+    text = parameters.text("query")
+    _parsed(text)
+    return await _run(parts, request, parameters, lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled))
+
+
+async def query_range(parts: Parts, request: web.Request) -> web.Response:
+    """An expression over a range, at each step."""
+    parameters = await Parameters.of(request)
+    parameters.count("limit")
+    start, end = parameters.time_ms("start"), parameters.time_ms("end")
+    if end < start:
+        raise bad_parameter("end", "end timestamp must not be before start time")
+    step = parameters.seconds("step")
+    if step is None:
+        raise bad_parameter("step", 'cannot parse "" to a valid duration')
+    step_ms = round(step * 1000)
+    if step_ms <= 0:
+        raise bad_parameter(
+            "step", "zero or negative query resolution step widths are not accepted. Try a positive integer"
+        )
+    if (end - start) // step_ms > MAX_POINTS:
+        raise ApiError(
+            "bad_data",
+            "exceeded maximum resolution of 11,000 points per timeseries. "
+            "Try decreasing the query resolution (?step=XX)",
+        )
+    text = parameters.text("query")
+    _parsed(text)
+    return await _run(
+        parts, request, parameters, lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled)
+    )
+
+
+async def format_query(_: Parts, request: web.Request) -> web.Response:
+    """The expression as the printer writes it."""
+    parameters = await Parameters.of(request)
+    return success(promql.format_expr(_parsed(parameters.text("query"))))

@@ -1,0 +1,134 @@
+"""The server put together: opens the storage, keeps scraping and rules at what the configuration says, ends in order.
+
+`Server.open()` replays the log on a thread while the health pages already answer. `apply()` takes a configuration that has
+been read and checked; whatever does not differ goes on untouched. `close()` stops what writes before what is written to.
+"""
+
+import asyncio
+import logging
+import time
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+
+from bellbuoy._core import Scraper
+from bellbuoy.http import Health
+from bellbuoy.logs import fields
+from bellbuoy.promql import Engine, EngineOptions
+from bellbuoy.rules import Notifier, NotifierOptions, RuleManager
+from bellbuoy.scrape import ScrapeManager
+from bellbuoy.server.config import Loaded
+from bellbuoy.server.metrics import CoreStats, ServerMetrics
+from bellbuoy.server.options import Options
+from bellbuoy.server.parts import Parts
+from bellbuoy.server.query_pool import QueryPool
+from bellbuoy.tsdb import Storage
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """One server. Its methods run in the loop, one after the other."""
+
+    def __init__(self, options: Options, *, registry: CollectorRegistry, health: Health) -> None:
+        self.options, self._registry, self._health = options, registry, health
+        self._metrics = ServerMetrics(registry)
+        self._parts: Parts | None = None
+        self._scraper: Scraper | None = None
+        self._configured = False
+        # Applying is one at a time: a reload and a signal may come together.
+        self._applying = asyncio.Lock()
+
+    @property
+    def parts(self) -> Parts:
+        """What the API may ask; only once `waiting()` gives no reason."""
+        if self._parts is None:
+            raise RuntimeError("BUG: the storage is not open yet")
+        return self._parts
+
+    def waiting(self) -> str:
+        """Why the API does not answer yet; empty when it does."""
+        return "" if self._parts is not None else self._health.reason
+
+    async def open(self) -> None:
+        """Open the storage. Raises StorageError, with what to do."""
+        self._health.set_waiting("the storage is being opened")
+        options = self.options
+        start = time.monotonic()
+        options.storage_path.mkdir(parents=True, exist_ok=True)
+        storage = await asyncio.to_thread(
+            partial(
+                Storage,
+                str(options.storage_path),
+                retention_seconds=options.retention_seconds,
+                retention_bytes=options.retention_bytes,
+            )
+        )
+        log.info(
+            "storage is open",
+            extra=fields(path=options.storage_path, seconds=round(time.monotonic() - start, 3), **storage.stats()),
+        )
+        engine = Engine(
+            storage,
+            EngineOptions(lookback_seconds=options.query.lookback_seconds, max_samples=options.query.max_samples),
+        )
+        self._scraper = Scraper(storage, threads=options.scrape_threads)
+        notifier = Notifier(
+            NotifierOptions(queue_alerts=options.notify_queue, external_url=options.rules.external_url),
+            registry=self._registry,
+        )
+        self._parts = Parts(
+            options=options,
+            storage=storage,
+            engine=engine,
+            queries=QueryPool(
+                concurrency=options.query.concurrency,
+                timeout_seconds=options.query.timeout_seconds,
+                registry=self._registry,
+            ),
+            scrape=ScrapeManager(self._scraper, registry=self._registry),
+            rules=RuleManager(
+                engine=engine, storage=storage, options=options.rules, send=notifier.send, registry=self._registry
+            ),
+            notifier=notifier,
+        )
+        self._registry.register(CoreStats("storage", storage.stats))
+        self._registry.register(CoreStats("scraper", self._scraper.stats))
+        self._health.set_waiting("no configuration yet")
+
+    async def apply(self, loaded: Loaded) -> None:
+        """Run by this configuration from now on."""
+        async with self._applying:
+            parts, config = self.parts, loaded.config
+            external = config.global_.external_labels
+            await parts.notifier.apply(config.alerting, base=loaded.base, external_labels=external)
+            await parts.scrape.apply(config.scrape_configs, base=loaded.base, handed=loaded.handed)
+            await parts.rules.apply(loaded.groups, external_labels=external)
+            parts.config_yaml, parts.config_time, parts.reload_successful = loaded.yaml(), time.time(), True
+            self._metrics.reloaded(successful=True)
+            if not self._configured:
+                self._configured = True
+                self._health.set_ready()
+
+    def refused(self, error: Exception) -> None:
+        """A configuration came that cannot be used; the last one stays."""
+        self._metrics.reloaded(successful=False)
+        if self._parts is not None:
+            self._parts.reload_successful = False
+        if not self._configured:
+            self._health.set_waiting(f"the configuration cannot be used: {error}")
+
+    async def close(self) -> None:
+        """Stop everything; what was appended is durable afterwards."""
+        if self._parts is None:
+            return
+        parts, self._parts = self._parts, None
+        self._health.set_waiting("stopping")
+        await parts.rules.stop()
+        await parts.scrape.stop()
+        await parts.notifier.stop()
+        await parts.queries.close()
+        if self._scraper is not None:
+            await asyncio.to_thread(self._scraper.close)
+        await asyncio.to_thread(parts.storage.close)
+        log.info("storage is closed", extra=fields(path=self.options.storage_path))

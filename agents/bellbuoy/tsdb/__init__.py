@@ -1,0 +1,8 @@
+"""The time-series database, as the rest of the program sees it: a storage, what is read from it, what rules write to.
+
+All of it is the core's; this package gives it the place in the layers that the design names.
+"""
+
+from bellbuoy._core import STALE_BITS, LabelSets, Selection, Storage, StorageError, Writer
+
+__all__ = ["STALE_BITS", "LabelSets", "Selection", "Storage", "StorageError", "Writer"]
