@@ -1,4 +1,4 @@
-"""What tests of several folders share: the quick control plane, the cluster with running pods, a namespace for each test.
+"""What tests of several folders share: the quick control plane, the cluster with running pods, a namespace for each.
 
 Both clusters are started once a run, when the first test asks for them, and are removed at its end; one that a killed
 run left behind is removed by the next. A cluster that is already up is used, and left up, if BELLBUOY_TEST_KUBECONFIG
@@ -95,7 +95,7 @@ def cluster() -> Iterator[Kubernetes]:
         yield Kubernetes(started.kubeconfig, started)
 
 
-@pytest.fixture()
+@pytest.fixture
 def namespace(request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace of this test's own: on the quick control plane if the test uses that, else on the cluster."""
     place: Kubernetes = request.getfixturevalue(
