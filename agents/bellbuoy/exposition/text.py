@@ -58,7 +58,9 @@ class _Parser:
     def parse(self, text: str) -> dict[str, ParsedFamily]:
         if text and not text.endswith("\n"):
             last = text.count("\n") + 1
-            raise ParseError(f"cannot read metrics: line {last}: the text ends without a line feed; end each line with one")
+            raise ParseError(
+                f"cannot read metrics: line {last}: the text ends without a line feed; end each line with one"
+            )
         seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
         for self.line_number, line in enumerate(text.split("\n"), start=1):
             stripped = line.strip(" \t\r")
@@ -120,7 +122,7 @@ class _Parser:
         def one(match: re.Match[str]) -> str:
             known = {"n": "\n", "\\": "\\", '"': '"'}
             if match[1] not in known:
-                raise self._error(f"unknown escape {match[0]}; use \\\\, \\n or \\\"")
+                raise self._error(f'unknown escape {match[0]}; use \\\\, \\n or \\"')
             return known[match[1]]
 
         return _ESCAPE.sub(one, text) if "\\" in text else text
@@ -136,7 +138,9 @@ class _Parser:
             raise self._error(f"no metric name in {line[:80]!r}")
         words = line[at:].split()
         if not 1 <= len(words) <= 2:
-            raise self._error(f"expected a value and perhaps a timestamp after {name}, found {line[at:].strip()[:80]!r}")
+            raise self._error(
+                f"expected a value and perhaps a timestamp after {name}, found {line[at:].strip()[:80]!r}"
+            )
         if not _NUMBER.match(words[0]):
             raise self._error(f"expected a number as value of {name}, found {words[0][:80]!r}")
         timestamp = None

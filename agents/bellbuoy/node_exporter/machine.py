@@ -12,7 +12,7 @@ from dataclasses import dataclass
 _READ_BYTES = 65536
 
 
-class NoData(Exception):  # noqa: N818 - it is an answer, not a failure
+class NoData(Exception):
     """This machine does not have what the collector reads: its success is 0, and nobody needs to be told."""
 
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from bellbuoy.durations import DurationError, parse_duration
 from bellbuoy.node_exporter.machine import Machine
 
-MOUNT_POINTS_EXCLUDE = (
-    r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
-)
+MOUNT_POINTS_EXCLUDE = r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
 FS_TYPES_EXCLUDE = (
     r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay"
     r"|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$"
@@ -104,7 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def text(flag: str, default: str, meaning: str) -> None:
         shown = default.replace("%", "%%") or "none"
-        parser.add_argument(flag, dest=_dest(flag), default=default, metavar="TEXT", help=f"{meaning} (default: {shown})")
+        parser.add_argument(
+            flag, dest=_dest(flag), default=default, metavar="TEXT", help=f"{meaning} (default: {shown})"
+        )
 
     def switch(flag: str, meaning: str, *, default: bool) -> None:
         parser.add_argument(
@@ -116,7 +116,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
     def either(prefix: str, what: str, exclude: str = "") -> None:
-        text(f"{prefix}-exclude", exclude, f"regular expression of {what} to leave out; not together with {prefix}-include")
+        text(
+            f"{prefix}-exclude",
+            exclude,
+            f"regular expression of {what} to leave out; not together with {prefix}-include",
+        )
         text(f"{prefix}-include", "", f"regular expression of {what} to read, and no others")
 
     text("--web.listen-address", ":9100", "host:port to listen at")
@@ -143,7 +147,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     either("--collector.diskstats.device", "disks", DISK_DEVICES_EXCLUDE)
     either("--collector.filesystem.mount-points", "mount points", MOUNT_POINTS_EXCLUDE)
     either("--collector.filesystem.fs-types", "file system types", FS_TYPES_EXCLUDE)
-    text("--collector.filesystem.mount-timeout", "5s", "how long a mount may take to answer before it is left out as stuck")
+    text(
+        "--collector.filesystem.mount-timeout",
+        "5s",
+        "how long a mount may take to answer before it is left out as stuck",
+    )
     parser.add_argument(
         "--collector.filesystem.stat-workers", dest="collector_filesystem_stat_workers", type=int, default=4, metavar="N",
         help="mounts asked at once (default: 4)",

@@ -6,6 +6,7 @@ where the machine does not have what it reads, and whatever goes wrong otherwise
 
 from collections.abc import Callable
 
+from bellbuoy.exposition import Page
 from bellbuoy.node_exporter.collectors.cpu import cpu, stat
 from bellbuoy.node_exporter.collectors.disk import diskstats
 from bellbuoy.node_exporter.collectors.filesystem import Filesystems
@@ -26,7 +27,6 @@ from bellbuoy.node_exporter.collectors.textfile import textfile
 from bellbuoy.node_exporter.collectors.time import time_collector, timex
 from bellbuoy.node_exporter.machine import Machine
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import Page
 
 Collector = Callable[[Page], None]
 Factory = Callable[[Machine, Options], Collector]

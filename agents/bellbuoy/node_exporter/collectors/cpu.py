@@ -8,9 +8,9 @@ from that by how far idle jumps back.
 import threading
 from collections.abc import Callable
 
+from bellbuoy.exposition import COUNTER, GAUGE, Page
 from bellbuoy.node_exporter.machine import Machine, NoData, read_attribute
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import COUNTER, GAUGE, Page
 
 MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 GUEST_MODES = ("user", "nice")
@@ -39,7 +39,9 @@ def cpu(machine: Machine, options: Options) -> Callable[[Page], None]:
 
     def collect(page: Page) -> None:
         seconds = page.family("node_cpu_seconds_total", COUNTER, "Seconds the CPUs spent in each mode.")
-        guest = page.family("node_cpu_guest_seconds_total", COUNTER, "Seconds the CPUs spent in guests (VMs) for each mode.")
+        guest = page.family(
+            "node_cpu_guest_seconds_total", COUNTER, "Seconds the CPUs spent in guests (VMs) for each mode."
+        )
         online = set()
         with lock:
             for line in machine.proc("stat").split("\n"):
@@ -111,7 +113,9 @@ def _fixed(machine: Machine, _: Options) -> list[Callable[[Page], None]]:
             package_help = "Number of times this CPU package has been throttled."
             for package, path in packages.items():
                 if (text := read_attribute(path)) is not None:
-                    page.counter("node_cpu_package_throttles_total", package_help, int(text), f'{{package="{package}"}}')
+                    page.counter(
+                        "node_cpu_package_throttles_total", package_help, int(text), f'{{package="{package}"}}'
+                    )
 
         found.append(throttles)
     if read_attribute(machine.sys("devices/system/cpu/cpu0/online")) is not None:

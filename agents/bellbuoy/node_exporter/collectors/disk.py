@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from bellbuoy.exposition import COUNTER, GAUGE, Page, labels
 from bellbuoy.node_exporter.machine import Machine, read, read_attribute
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import COUNTER, GAUGE, Page, labels
 
 # A sector of /proc/diskstats is this long on every device.
 SECTOR_BYTES = 512

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from bellbuoy.exposition import GAUGE, Page, labels
 from bellbuoy.logs import fields
 from bellbuoy.node_exporter.machine import Machine
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import GAUGE, Page, labels
 
 log = logging.getLogger(__name__)
 STUCK = "mountpoint timeout"
@@ -165,12 +165,16 @@ class Filesystems:
     def __call__(self, page: Page) -> None:
         """Fill the page."""
         device_error = page.family(
-            "node_filesystem_device_error", GAUGE, "Whether an error occurred while getting statistics for the given device."
+            "node_filesystem_device_error",
+            GAUGE,
+            "Whether an error occurred while getting statistics for the given device.",
         )
         readonly = page.family("node_filesystem_readonly", GAUGE, "Filesystem read-only status.")
         size = page.family("node_filesystem_size_bytes", GAUGE, "Filesystem size in bytes.")
         free = page.family("node_filesystem_free_bytes", GAUGE, "Filesystem free space in bytes.")
-        avail = page.family("node_filesystem_avail_bytes", GAUGE, "Filesystem space available to non-root users in bytes.")
+        avail = page.family(
+            "node_filesystem_avail_bytes", GAUGE, "Filesystem space available to non-root users in bytes."
+        )
         files = page.family("node_filesystem_files", GAUGE, "Filesystem total file nodes.")
         files_free = page.family("node_filesystem_files_free", GAUGE, "Filesystem total free file nodes.")
         mount_info = page.family("node_filesystem_mount_info", GAUGE, "Filesystem mount information.")

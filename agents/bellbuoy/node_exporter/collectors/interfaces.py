@@ -5,9 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
+from bellbuoy.exposition import COUNTER, GAUGE, Page, labels
 from bellbuoy.node_exporter.machine import Machine, NoData, read_attribute
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import COUNTER, GAUGE, Page, labels
 
 # The columns of /proc/net/dev behind the device's name.
 NETDEV_COLUMNS = (

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable
 
+from bellbuoy.exposition import GAUGE, UNTYPED, Page
 from bellbuoy.node_exporter.machine import Machine
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import GAUGE, UNTYPED, Page
 
 _BRACKETS = re.compile(r"\((.*)\)")
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterator
 
+from bellbuoy.exposition import COUNTER, GAUGE, UNTYPED, Page
 from bellbuoy.node_exporter.machine import Machine, NoData, read_attribute
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import COUNTER, GAUGE, UNTYPED, Page
 
 
 def _optional(machine: Machine, name: str) -> str:

@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from bellbuoy.exposition import COUNTER, Page, labels
 from bellbuoy.node_exporter.machine import Machine, NoData, read, read_attribute
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import COUNTER, Page, labels
 
 
 def loadavg(machine: Machine, _: Options) -> Callable[[Page], None]:
@@ -29,7 +29,12 @@ PRESSURE = (
     ("io", "some", "io_waiting", "Total time in seconds that processes have waited due to IO congestion"),
     ("io", "full", "io_stalled", "Total time in seconds no process could make progress due to IO congestion"),
     ("memory", "some", "memory_waiting", "Total time in seconds that processes have waited for memory"),
-    ("memory", "full", "memory_stalled", "Total time in seconds no process could make progress due to memory congestion"),
+    (
+        "memory",
+        "full",
+        "memory_stalled",
+        "Total time in seconds no process could make progress due to memory congestion",
+    ),
     ("irq", "full", "irq_stalled", "Total time in seconds no process could make progress due to IRQ congestion"),
 )
 
@@ -50,7 +55,9 @@ def pressure(machine: Machine, _: Options) -> Callable[[Page], None]:
     def collect(page: Page) -> None:
         found = {resource: totals(resource) for resource in ("cpu", "io", "memory", "irq")}
         if not any(found.values()):
-            raise NoData("the kernel tells no pressure: it is older than 4.20, built without CONFIG_PSI, or runs with psi=0")
+            raise NoData(
+                "the kernel tells no pressure: it is older than 4.20, built without CONFIG_PSI, or runs with psi=0"
+            )
         for resource, line, name, about in PRESSURE:
             if line in found[resource]:
                 microseconds = found[resource][line]
@@ -152,7 +159,9 @@ def entropy(machine: Machine, _: Options) -> Callable[[Page], None]:
     def collect(page: Page) -> None:
         available = int(machine.proc("sys/kernel/random/entropy_avail"))
         page.gauge("node_entropy_available_bits", "Bits of available entropy.", available)
-        page.gauge("node_entropy_pool_size_bits", "Bits of entropy pool.", int(machine.proc("sys/kernel/random/poolsize")))
+        page.gauge(
+            "node_entropy_pool_size_bits", "Bits of entropy pool.", int(machine.proc("sys/kernel/random/poolsize"))
+        )
 
     return collect
 

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Callable
 
+from bellbuoy.exposition import COUNTER, GAUGE, Page, labels
 from bellbuoy.node_exporter.machine import Machine, NoData, read_attribute
 from bellbuoy.node_exporter.options import Options
-from bellbuoy.exposition import COUNTER, GAUGE, Page, labels
 
 
 def time_collector(machine: Machine, _: Options) -> Callable[[Page], None]:
