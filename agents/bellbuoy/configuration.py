@@ -1,8 +1,10 @@
-"""What every configuration file shares: YAML as Go's readers take it, strict models, and errors that name place and cure.
+"""What every configuration file shares: YAML as Go's readers take it, strict models, and errors that name place and
+cure.
 
-Text goes in, a pydantic model comes out, or a `ConfigError` that lists every mistake at once, each with its place such as
-`scrape_configs[2].relabel_configs[0].action`. Scalars stay text until a field gives them a type, so that `yes`, `1.10` or
-`2024-01-01` in a label's value is not turned into something else. What the fields mean is said by who declares them.
+Text goes in, a pydantic model comes out, or a `ConfigError` that lists every mistake at once, each with its place
+such as `scrape_configs[2].relabel_configs[0].action`. Scalars stay text until a field gives them a type, so that
+`yes`, `1.10` or `2024-01-01` in a label's value is not turned into something else. What the fields mean is said by
+who declares them.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""Relabeling: rules that rewrite, keep or drop label sets. The rules run in the core; this is how they are configured."""
+"""Relabeling: rules that rewrite, keep or drop label sets. The core runs them; this configures them."""
 
 from bellbuoy._core import Relabeler
 from bellbuoy.relabel.config import RelabelConfig, relabeler

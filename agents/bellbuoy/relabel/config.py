@@ -1,4 +1,4 @@
-"""One rule of `relabel_configs` or `metric_relabel_configs`, checked when the configuration is read, not when it is used."""
+"""One rule of `relabel_configs` or `metric_relabel_configs`, checked when the configuration is read."""
 
 from collections.abc import Sequence
 from typing import Any, Self

@@ -1,4 +1,5 @@
-"""Rules: expressions that are evaluated at an interval, recorded as series or watched as alerts, and the alerts' way out.
+"""Rules: expressions that are evaluated at an interval, recorded as series or watched as alerts, and the alerts' way
+out.
 
 Configuration goes in by `load_groups()`; `RuleManager` evaluates; what fires goes through `Notifier` to alertmanagers.
 """

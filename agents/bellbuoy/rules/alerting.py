@@ -1,11 +1,11 @@
 """An alerting rule: which alerts are active, since when, and what becomes of them with each evaluation.
 
 `evaluate()` takes the result of the expression and moves every alert: unseen → pending → firing → inactive. Alerts are
-values and the whole state is replaced at once, so that the API can read it while a thread evaluates. A resolved alert is
-kept for a quarter of an hour, so that the alertmanager hears of it more than once.
+values and the whole state is replaced at once, so that the API can read it while a thread evaluates. A resolved alert
+is kept for a quarter of an hour, so that the alertmanager hears of it more than once.
 
-`for` survives a restart: each active alert's start is stored as `ALERTS_FOR_STATE`, and an alert that turns up again in the
-first evaluations goes on from there; the time in between does not count.
+`for` survives a restart: each active alert's start is stored as `ALERTS_FOR_STATE`, and an alert that turns up again
+in the first evaluations goes on from there; the time in between does not count.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -179,7 +179,8 @@ class AlertingRule:
             key = tuple(sorted(labels.items()))
             if key in out:
                 raise RuleError(
-                    "vector contains metrics with the same labelset after applying alert labels; aggregate the expression"
+                    "vector contains metrics with the same labelset after applying alert labels; "
+                    "aggregate the expression"
                 )
             annotations = {name: expand(template) for name, template in self._annotations.items()}
             out[key] = Alert(labels, annotations, value, PENDING, at)

@@ -1,8 +1,8 @@
 """Rule files: groups of recording and alerting rules, read so that one bad rule costs only itself.
 
-The file and its groups must have the right shape, or the whole configuration is refused. A rule inside that cannot be used
-(its expression does not parse, a template calls an unknown function) is kept as broken, with the reason: the API shows
-it with health `err`, and all others go on.
+The file and its groups must have the right shape, or the whole configuration is refused. A rule inside that cannot be
+used (its expression does not parse, a template calls an unknown function) is kept as broken, with the reason: the API
+shows it with health `err`, and all others go on.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """A rule group at work: its rules one after the other, at a stable offset within the interval, results to the storage.
 
-The evaluation is plain code for a worker thread; `RuleGroup.run()` is the task that says when. Each rule is a group of the
-storage of its own (a `Writer`), so a series that a rule no longer gives ends in a stale marker. Whatever goes wrong in one
-rule is that rule's health, never another's.
+The evaluation is plain code for a worker thread; `RuleGroup.run()` is the task that says when. Each rule is a group
+of the storage of its own (a `Writer`), so a series that a rule no longer gives ends in a stale marker. Whatever goes
+wrong in one rule is that rule's health, never another's.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from bellbuoy.labels import NAME
 from bellbuoy.logs import fields
-from bellbuoy.promql import QueryError
+from bellbuoy.promql import Engine, QueryError
 from bellbuoy.rules.alerting import (
     ALERT_NAME,
     FOR_STATE,
@@ -36,13 +36,6 @@ from bellbuoy.tsdb import STALE_BITS, LabelSets, Storage, StorageError, Writer
 log = logging.getLogger(__name__)
 # An alert from before a restart goes on when it turns up again in this many evaluations; Prometheus waits as long.
 RESTORE_EVALUATIONS = 2
-
-
-class Engine(Protocol):
-    """What rules need of PromQL."""
-
-    def instant(self, query: str, at_ms: int, /) -> Any:
-        """A result with `labels` and `values`."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +239,8 @@ class RuleGroup:
         at_ms = round(at * 1000)
         query_ms = at_ms - round(self.loaded.query_offset_seconds * 1000)
         result = world.engine.instant(rule.config.expr, query_ms)
+        if result.kind not in ("vector", "scalar"):
+            raise RuleError(f"rule result is a {result.kind}, not a vector or scalar; change the expression")
         labels, values = result.labels, np.asarray(result.values, dtype=np.float64).reshape(-1)
         if isinstance(rule, RecordingRule):
             series = rule.series(labels, values, limit=self.loaded.limit)

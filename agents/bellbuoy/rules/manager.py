@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from prometheus_client import CollectorRegistry
 
+from bellbuoy.promql import Engine
 from bellbuoy.rules.alerting import Alert, AlertingRule
 from bellbuoy.rules.config import LoadedGroup
-from bellbuoy.rules.group import Engine, RuleGroup, RuleOptions, RuleWorld
+from bellbuoy.rules.group import RuleGroup, RuleOptions, RuleWorld
 from bellbuoy.rules.metrics import RuleMetrics
 from bellbuoy.tsdb import Storage
 

@@ -1,14 +1,14 @@
 """Sends alerts to alertmanagers by API v2: batched, queued within bounds, each alertmanager by itself.
 
-Rules say an alert again and again while it fires, so what is lost by a full queue or a dead alertmanager is said anew within
-a minute; retries cover the short outages. External labels are added and `alert_relabel_configs` applied here.
+Rules say an alert again and again while it fires, so what is lost by a full queue or a dead alertmanager is said anew
+within a minute; retries cover the short outages. External labels are added and `alert_relabel_configs` applied here.
 """
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,6 +120,9 @@ class _Sender:
         self.url, self._client, self._options, self._metrics = url, client, options, metrics
         self._queue: deque[dict[str, Any]] = deque()
         self._wake = asyncio.Event()
+        # Nothing waits and nothing is being sent.
+        self.idle = asyncio.Event()
+        self.idle.set()
         self.last_error = ""
         self.task = asyncio.create_task(self._run(), name=f"notify {url}")
 
@@ -131,11 +134,7 @@ class _Sender:
             self._metrics.dropped.labels(self.url).inc(over)
         self._metrics.queued.labels(self.url).set(len(self._queue))
         self._wake.set()
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing is being sent."""
-        return not self._queue and not self._wake.is_set()
+        self.idle.clear()
 
     async def _run(self) -> None:
         while True:
@@ -146,6 +145,7 @@ class _Sender:
                 await self._send(batch)
             if not self._queue:
                 self._wake.clear()
+                self.idle.set()
 
     async def _send(self, batch: list[dict[str, Any]]) -> None:
         body = orjson.dumps(batch)
@@ -314,10 +314,11 @@ class Notifier:
 
     async def stop(self, *, drain_seconds: float = 2.0) -> None:
         """Give what is queued a moment to leave, then end."""
-        end = asyncio.get_running_loop().time() + drain_seconds
-        senders: Callable[[], list[_Sender]] = lambda: [s for one in self._sections for s in one.senders.values()]  # noqa: E731
-        while any(not sender.idle for sender in senders()) and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(0.02)
+        waits = [sender.idle.wait() for one in self._sections for sender in one.senders.values()]
+        try:
+            await asyncio.wait_for(asyncio.gather(*waits), drain_seconds)
+        except TimeoutError:
+            log.warning("alerts are left unsent at the end", extra=fields(alertmanagers=sorted(self.errors())))
         for section in self._sections:
             await section.stop()
         self._sections = []

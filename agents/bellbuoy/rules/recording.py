@@ -28,7 +28,8 @@ class RecordingRule:
             out = out.set(name, [value] * count)
         if len(out.group()[1]) != count:
             raise RuleError(
-                "vector contains metrics with the same labelset after applying rule labels; aggregate, or set fewer labels"
+                "vector contains metrics with the same labelset after applying rule labels; "
+                "aggregate, or set fewer labels"
             )
         if limit and count > limit:
             raise RuleError(f"exceeded limit of {limit} with {count} series")

@@ -2,8 +2,8 @@
 
 `{{ $labels.pod }} is at {{ $value | humanizePercentage }}` is parsed once, when the rule is loaded, and every function
 name is checked then; it is expanded once an alert. There is no way from a template to Python: values are text, numbers,
-booleans, lists and dicts, functions are those of `template_functions`, and length and turns are bounded. `define`, `template`
-and `block` are left out.
+booleans, lists and dicts, functions are those of `template_functions`, and length and turns are bounded. `define`,
+`template` and `block` are left out.
 """
 
 import ast

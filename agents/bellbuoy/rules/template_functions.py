@@ -1,7 +1,7 @@
 """The functions that templates may call: Prometheus's, and those of Go's text/template that make sense here.
 
-`functions()` gives the table for one expansion; `query` asks the engine at the time of the evaluation. Regular expressions
-are RE2's, run by the core.
+`functions()` gives the table for one expansion; `query` asks the engine at the time of the evaluation. Regular
+expressions are RE2's, run by the core.
 """
 
 import math
@@ -112,7 +112,7 @@ def humanize_timestamp(value: Any) -> str:
 
 
 def re_replace_all(pattern: str, replacement: str, text: str) -> str:
-    """Every match replaced, `$1` filled in. The core's engine matches whole texts, so each match is found by its rests."""
+    """Every match replaced, `$1` filled in. The core matches whole texts, so each match is found by its rests."""
     if len(text) > REPLACE_LIMIT:
         raise ValueError(f"the text has more than {REPLACE_LIMIT} characters")
     out, at = "", 0

@@ -161,13 +161,19 @@ class HttpClient:
     """aiohttp with one section's authentication. Make it inside the loop; close it there."""
 
     def __init__(self, config: HttpClientConfig, *, base: Path | None, timeout_seconds: float) -> None:
-        self._config, self._base = config, base
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=timeout_seconds),
-            connector=aiohttp.TCPConnector(ssl=self._tls()),
-            headers={"User-Agent": "Bellbuoy"},
-            auto_decompress=True,
-        )
+        self._config, self._base, self._timeout_seconds = config, base, timeout_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def _opened(self) -> aiohttp.ClientSession:
+        # At the first request, since files with certificates may come later than the configuration.
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(self._tls))
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
+                connector=connector,
+                headers={"User-Agent": "Bellbuoy"},
+            )
+        return self._session
 
     def _tls(self) -> ssl.SSLContext:
         tls = self._config.tls_config
@@ -201,7 +207,8 @@ class HttpClient:
     ) -> tuple[int, bytes]:
         """Status and body. Raises aiohttp.ClientError, OSError or TimeoutError."""
         pairs = [*(headers or {}).items(), *await asyncio.to_thread(self._headers)]
-        async with self._session.request(
+        session = await self._opened()
+        async with session.request(
             method,
             url,
             data=body,
@@ -213,4 +220,5 @@ class HttpClient:
 
     async def close(self) -> None:
         """Release the connections."""
-        await self._session.close()
+        if self._session is not None:
+            await self._session.close()

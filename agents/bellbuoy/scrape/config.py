@@ -1,7 +1,7 @@
 """`scrape_configs`: what to scrape, how, and how often; and the sections that find targets.
 
-These are Prometheus's fields with Prometheus's defaults. Kubernetes is asked by the operator only, so `kubernetes_sd_configs`
-is refused with a pointer to it.
+These are Prometheus's fields with Prometheus's defaults. Kubernetes is asked by the operator only, so
+`kubernetes_sd_configs` is refused with a pointer to it.
 """
 
 from pathlib import Path
@@ -17,9 +17,9 @@ from bellbuoy.scrape.client import HttpClientConfig, core_settings
 DEFAULT_INTERVAL_SECONDS = 60.0
 DEFAULT_TIMEOUT_SECONDS = 10.0
 _OTHER_DISCOVERY = (
-    "azure", "consul", "digitalocean", "docker", "dockerswarm", "dns", "ec2", "eureka", "gce", "hetzner", "ionos", "kuma",
-    "lightsail", "linode", "marathon", "nerve", "nomad", "openstack", "ovhcloud", "puppetdb", "scaleway", "serverset",
-    "stackit", "triton", "uyuni", "vultr",
+    "azure", "consul", "digitalocean", "docker", "dockerswarm", "dns", "ec2", "eureka", "gce", "hetzner", "ionos",
+    "kuma", "lightsail", "linode", "marathon", "nerve", "nomad", "openstack", "ovhcloud", "puppetdb", "scaleway",
+    "serverset", "stackit", "triton", "uyuni", "vultr",
 )  # fmt: skip
 
 

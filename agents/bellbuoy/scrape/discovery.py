@@ -122,11 +122,7 @@ class Discovery:
             while True:
                 try:
                     status, body = await client.request("GET", config.url, headers={"Accept": "application/json"})
-                    if status != 200:
-                        raise ValueError(f"{shown} answers {status}; it must answer 200")
-                    if len(body) > HTTP_BODY_LIMIT_BYTES:
-                        raise ValueError(f"{shown} answers {len(body)} bytes; split it into several")
-                    groups = read_groups(await asyncio.to_thread(orjson.loads, body), source=shown)
+                    groups = await asyncio.to_thread(_read_answer, shown, status, body)
                 except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as e:
                     self._failed(source, f"{shown}: {e!r}" if not str(e) else e)
                 else:
@@ -135,6 +131,14 @@ class Discovery:
                 await asyncio.sleep(config.refresh_interval)
         finally:
             await client.close()
+
+
+def _read_answer(url: str, status: int, body: bytes) -> tuple[TargetGroup, ...]:
+    if status != 200:
+        raise ValueError(f"{url} answers {status}; it must answer 200")
+    if len(body) > HTTP_BODY_LIMIT_BYTES:
+        raise ValueError(f"{url} answers {len(body)} bytes; split it into several")
+    return read_groups(orjson.loads(body), source=url)
 
 
 def _read_files(paths: list[str]) -> tuple[TargetGroup, ...]:

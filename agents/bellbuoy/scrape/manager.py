@@ -1,7 +1,8 @@
-"""The scrape pools: keeps the core's Scraper at what configuration and discovery say, and remembers why targets were dropped.
+"""The scrape pools: keeps the core's Scraper at what configuration and discovery say, and remembers why targets were
+dropped.
 
-`apply()` takes a whole configuration; pools that did not change go on untouched, since the core compares. Discovery that
-changes is debounced for a moment, so that a storm of updates is one update.
+`apply()` takes a whole configuration; pools that did not change go on untouched, since the core compares. Discovery
+that changes is debounced for a moment, so that a storm of updates is one update.
 """
 
 import asyncio

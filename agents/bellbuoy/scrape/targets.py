@@ -1,8 +1,8 @@
 """From what discovery found to what is scraped: the labels a target starts with, relabeling, and the URL that results.
 
-Pure: target groups and a scrape configuration go in, targets for the core's Scraper and the dropped ones with the reason
-come out. Relabeling may set `__address__`, `__scheme__`, `__metrics_path__`, `__param_*`, `__scrape_interval__` and
-`__scrape_timeout__`; what still starts with `__` afterwards is removed.
+Pure: target groups and a scrape configuration go in, targets for the core's Scraper and the dropped ones with the
+reason come out. Relabeling may set `__address__`, `__scheme__`, `__metrics_path__`, `__param_*`,
+`__scrape_interval__` and `__scrape_timeout__`; what still starts with `__` afterwards is removed.
 """
 
 import re
@@ -22,7 +22,8 @@ FLAGS = {
     "__bellbuoy_terminating__": "terminating",
     "__bellbuoy_not_ready__": "not_ready",
 }
-# Dropped targets are kept to explain them; past this many a pool only counts them, unless keep_dropped_targets says more.
+# Dropped targets are kept to explain them; past this many a pool only counts them, unless keep_dropped_targets says
+# more.
 DROPPED_LIMIT = 500
 _ADDRESS_SHAPE = re.compile(r"[^\s/?#@]+\Z")
 

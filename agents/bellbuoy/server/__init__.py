@@ -1,7 +1,8 @@
 """The server: pulls metrics, stores them, answers PromQL, evaluates rules and hands alerts to alertmanagers.
 
-It runs by itself from a `prometheus.yml`, or follows the operator. Below it lie `scrape`, `rules`, `promql` and `tsdb`; here
-is what joins them: configuration, the HTTP API, the UI's files, and the order in which all starts and ends.
+It runs by itself from a `prometheus.yml`, or follows the operator. Below it lie `scrape`, `rules`, `promql` and
+`tsdb`; here is what joins them: configuration, the HTTP API, the UI's files, and the order in which all starts and
+ends.
 """
 
 from bellbuoy.server.options import Options, add_arguments, options

@@ -1,7 +1,7 @@
 """`prometheus.yml` as the server takes it: Prometheus's fields, checked whole before anything is changed.
 
-`read_config()` gives the configuration with the global defaults filled into each scrape configuration. Fields that Prometheus
-has and this server has not are refused with what to do instead, so that nothing is silently left undone.
+`read_config()` gives the configuration with the global defaults filled into each scrape configuration. Fields that
+Prometheus has and this server has not are refused with what to do instead, so that nothing is silently left undone.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from bellbuoy.rules import AlertingConfig, LoadedGroup, load_groups
 from bellbuoy.scrape import DEFAULT_INTERVAL_SECONDS, DEFAULT_TIMEOUT_SECONDS, ScrapeConfig, TargetGroup
 
 _INHERITED = (
-    "body_size_limit", "sample_limit", "label_limit", "label_name_length_limit", "label_value_length_limit", "target_limit",
-    "keep_dropped_targets",
+    "body_size_limit", "sample_limit", "label_limit", "label_name_length_limit", "label_value_length_limit",
+    "target_limit", "keep_dropped_targets",
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ class GlobalConfig(Strict):
 class ServerConfig(Strict):
     """The whole file."""
 
-    global_: GlobalConfig = Field(default_factory=GlobalConfig, alias="global")
+    global_: GlobalConfig = Field(default_factory=lambda: GlobalConfig(), alias="global")
     scrape_configs: list[ScrapeConfig] = Field(default_factory=list)
     rule_files: list[str] = Field(default_factory=list)
     alerting: AlertingConfig = Field(default_factory=AlertingConfig)
@@ -111,8 +111,8 @@ def _fill(config: ScrapeConfig, common: GlobalConfig) -> ScrapeConfig:
         update["scrape_timeout"] = min(common.scrape_timeout, interval)
     elif config.scrape_timeout > interval:
         raise ConfigError(
-            f'cannot use scrape_configs with job_name "{config.job_name}": scrape_timeout is longer than scrape_interval; '
-            "make it at most as long"
+            f'cannot use scrape_configs with job_name "{config.job_name}": scrape_timeout is longer than '
+            "scrape_interval; make it at most as long"
         )
     for field in _INHERITED:
         if field not in config.model_fields_set and getattr(common, field):

@@ -1,8 +1,8 @@
 """The operator's parts as a configuration: `prometheus.yml`, rule files, and `targets/POOL` as http_sd lists.
 
-The same `prometheus.yml` works in a real Prometheus, where its `http_sd_configs` fetch the targets; here the targets come
-with the long poll, so those sections are not asked. A part that cannot be read rejects the change as a whole, and the last
-good configuration stays.
+The same `prometheus.yml` works in a real Prometheus, where its `http_sd_configs` fetch the targets; here the targets
+come with the long poll, so those sections are not asked. A part that cannot be read rejects the change as a whole,
+and the last good configuration stays.
 """
 
 from collections.abc import Mapping

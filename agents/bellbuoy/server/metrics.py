@@ -1,4 +1,4 @@
-"""The server's own metrics that no part counts itself: the storage's and the scraper's numbers, and how reloads went."""
+"""The server's own metrics: the storage's and the scraper's numbers, and how reloads went."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,7 @@
 """Runs queries on threads: so many at a time, each with an end, and none for a client that has left.
 
-A query is plain code that asks `cancelled()` now and then. The pool answers by raising `QueryTimeout` when the time is up,
-waiting included, and `QueryCanceled` when the client is gone; the thread ends at its next look.
+A query is plain code that asks `cancelled()` now and then. The pool answers by raising `QueryTimeout` when the time
+is up, waiting included, and `QueryCanceled` when the client is gone; the thread ends at its next look.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The part's life: listen, open the storage, get a configuration and follow its changes, end when told.
 
-From a file, SIGHUP and `POST /-/reload` read it again. From the operator, a long poll hands over what changed; targets that
-change touch their pool only. The health pages and the UI answer from the first moment; the API says 503 until the storage is
-open, and `/-/ready` until there is a configuration too.
+From a file, SIGHUP and `POST /-/reload` read it again. From the operator, a long poll hands over what changed;
+targets that change touch their pool only. The health pages and the UI answer from the first moment; the API says 503
+until the storage is open, and `/-/ready` until there is a configuration too.
 """
 
 import asyncio
@@ -39,7 +39,10 @@ def with_external_url(options: Options, address: str) -> Options:
 
 
 async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str], None] | None = None) -> None:
-    """Serve until `stop` is set. Raises ConfigError when the first configuration cannot be used, StorageError, OSError."""
+    """Serve until `stop` is set.
+
+    Raises ConfigError when the first configuration cannot be used, StorageError, and OSError for the port.
+    """
     registry, health = CollectorRegistry(), Health()
     server = Server(options, registry=registry, health=health)
     app = application("Server", registry=registry, health=health)

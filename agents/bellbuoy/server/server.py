@@ -1,7 +1,8 @@
 """The server put together: opens the storage, keeps scraping and rules at what the configuration says, ends in order.
 
-`Server.open()` replays the log on a thread while the health pages already answer. `apply()` takes a configuration that has
-been read and checked; whatever does not differ goes on untouched. `close()` stops what writes before what is written to.
+`Server.open()` replays the log on a thread while the health pages already answer. `apply()` takes a configuration
+that has been read and checked; whatever does not differ goes on untouched. `close()` stops what writes before what is
+written to.
 """
 
 import asyncio
@@ -70,7 +71,11 @@ class Server:
         )
         engine = Engine(
             storage,
-            EngineOptions(lookback_seconds=options.query.lookback_seconds, max_samples=options.query.max_samples),
+            EngineOptions(
+                lookback_seconds=options.query.lookback_seconds,
+                max_samples=options.query.max_samples,
+                timeout_seconds=options.query.timeout_seconds,
+            ),
         )
         self._scraper = Scraper(storage, threads=options.scrape_threads)
         notifier = Notifier(

@@ -22,6 +22,13 @@ HEADERS = {
 _YEAR = "public, max-age=31536000, immutable"
 
 
+def find(folder: Path, path: str) -> Path | None:
+    """The file of this path; one that leads out of the folder does not exist."""
+    file = (folder / path).resolve()
+    inside = file.is_relative_to(folder.resolve())
+    return file if inside and file.suffix in _KINDS and file.is_file() else None
+
+
 def add_ui(app: web.Application, *, folder: Path = STATIC) -> None:
     """Serve the folder's files, and its index.html as every page."""
 
@@ -40,9 +47,8 @@ def add_ui(app: web.Application, *, folder: Path = STATIC) -> None:
         return answer(index, cache="no-cache")
 
     async def file(request: web.Request) -> web.Response:
-        # Only what lies in the folder: a path that leads out of it does not exist.
-        path = (folder / request.match_info["path"]).resolve()
-        if not path.is_relative_to(folder.resolve()) or path.suffix not in _KINDS or not path.is_file():
+        path = find(folder, request.match_info["path"])
+        if path is None:
             raise web.HTTPNotFound(text=f"There is no {request.path} here.\n")
         hashed = path.parent.name == "assets"
         return answer(path, cache=_YEAR if hashed else "no-cache")

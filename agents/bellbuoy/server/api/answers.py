@@ -1,7 +1,7 @@
 """The envelope of every answer, and the errors that become one: Prometheus's `status`, `data`, `errorType`, `error`.
 
-A handler returns `success(…)` or raises `ApiError`; `api_handler` turns everything else that may happen into the shape that
-clients expect. Large answers are compressed on a thread.
+A handler returns `success(…)` or raises `ApiError`; `api_handler` turns everything else that may happen into the
+shape that clients expect. Large answers are compressed on a thread.
 """
 
 import logging
@@ -87,7 +87,7 @@ def api_handler(handler: Handler, *, ready: Callable[[], str]) -> Handler:
         except OverflowError as e:
             return failure("execution", str(e))
         except StorageError as e:
-            log.error("cannot read the storage", extra=fields(path=request.path, error=str(e)))
+            log.exception("cannot read the storage", extra=fields(path=request.path, error=str(e)))
             return failure("internal", str(e))
         except web.HTTPRequestEntityTooLarge:
             return failure("bad_data", "the body is too large; ask for less at a time")

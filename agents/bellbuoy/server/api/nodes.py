@@ -23,7 +23,8 @@ FIGURES = {
     "load1": "max by (job, instance) (node_load1)",
     "load5": "max by (job, instance) (node_load5)",
     "load15": "max by (job, instance) (node_load15)",
-    "filesystemSizeBytes": f"sum by (job, instance) (max by (job, instance, device) (node_filesystem_size_bytes{{{_FS}}}))",
+    "filesystemSizeBytes": "sum by (job, instance) (max by (job, instance, device) "
+    f"(node_filesystem_size_bytes{{{_FS}}}))",
     "filesystemUsedBytes": "sum by (job, instance) (max by (job, instance, device) "
     f"(node_filesystem_size_bytes{{{_FS}}} - node_filesystem_avail_bytes{{{_FS}}}))",
     "networkReceiveBytesPerSecond": f"sum by (job, instance) (rate(node_network_receive_bytes_total{{{_NET}}}[2m]))",

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from aiohttp import web
 
 from bellbuoy import promql
@@ -22,11 +24,34 @@ def _parsed(text: str) -> Any:
         raise bad_parameter("query", e) from e
 
 
+def first(result: QueryResult, limit: int) -> QueryResult:
+    """The result's first series, so many."""
+    if result.kind not in ("vector", "matrix") or len(result.labels) <= limit:
+        return result
+    labels = result.labels.take(np.arange(limit, dtype=np.int64))
+    if result.offsets is not None and result.timestamps is not None:
+        end = int(result.offsets[limit])
+        return replace(
+            result,
+            labels=labels,
+            offsets=np.ascontiguousarray(result.offsets[: limit + 1]),
+            timestamps=np.ascontiguousarray(result.timestamps[:end]),
+            values=np.ascontiguousarray(result.values[:end]),
+        )
+    return replace(
+        result,
+        labels=labels,
+        values=np.ascontiguousarray(result.values[:limit]),
+        present=np.ascontiguousarray(result.present[:limit]),
+    )
+
+
 def _answer(parts: Parts, result: QueryResult, body: bytes, limit: int) -> web.Response:
-    if len(body) > parts.options.query.max_result_bytes:
+    most = parts.options.query.max_result_bytes
+    if len(body) > most:
         raise ApiError(
             "execution",
-            f"the result has {len(body)} bytes, over --query.max-result-size of {parts.options.query.max_result_bytes}; "
+            f"the result has {len(body)} bytes, over --query.max-result-size of {most}; "
             "aggregate, or ask for a shorter time",
         )
     warnings = list(result.warnings)
@@ -45,7 +70,7 @@ async def _run(
 
     def work(cancelled: Callable[[], bool]) -> tuple[QueryResult, bytes]:
         result = evaluate(cancelled)
-        return result, (result.first(limit) if limit else result).to_json()
+        return result, (first(result, limit) if limit else result).to_json()
 
     result, body = await parts.queries.run(request, work, timeout_seconds=parameters.seconds("timeout"))
     return _answer(parts, result, body, limit)

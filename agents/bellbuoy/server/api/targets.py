@@ -1,4 +1,4 @@
-"""`targets`, `scrape_pools`, `metadata`, `targets/metadata` and `alertmanagers`: what is scraped and told, and how it goes."""
+"""`targets`, `scrape_pools`, `metadata`, `targets/metadata` and `alertmanagers`: what is scraped, and how it goes."""
 
 from collections.abc import Mapping
 from typing import Any
