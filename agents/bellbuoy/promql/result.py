@@ -1,0 +1,65 @@
+"""What a query gives: to the HTTP API as JSON, to rules and other callers in Python as rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import orjson
+
+from bellbuoy import _core
+from bellbuoy._core import LabelSets
+from bellbuoy.promql.values import Floats, Ints, Mask
+
+Kind = Literal["scalar", "vector", "matrix", "string"]
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """A query's result.
+
+    `values` and `present` are [series, steps] over `times`; a vector has one step, a scalar one series and one step.
+    A range vector (`metric[5m]` as an instant query) is a matrix whose samples have times of their own: `offsets` is then
+    set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`.
+    """
+
+    kind: Kind
+    labels: LabelSets
+    times: Ints
+    values: Floats
+    present: Mask
+    text: str = ""
+    offsets: Ints | None = None
+    timestamps: Ints | None = None
+    warnings: list[str] = field(default_factory=list)
+    infos: list[str] = field(default_factory=list)
+
+    def to_json(self) -> bytes:
+        """`{"resultType":…,"result":…}` as in the HTTP API."""
+        return b'{"resultType":"' + self.kind.encode() + b'","result":' + self._result() + b"}"
+
+    def _result(self) -> bytes:
+        if self.offsets is not None and self.timestamps is not None:
+            return _core.samples_json(self.labels, self.offsets, self.timestamps, self.values)
+        if self.kind == "matrix":
+            return _core.matrix_json(self.labels, self.times, self.values, self.present)
+        if self.kind == "vector":
+            return _core.vector_json(self.labels, int(self.times[0]), np.ascontiguousarray(self.values[:, 0]))
+        if self.kind == "scalar":
+            value = _core.format_value(float(self.values[0, 0]))
+        else:
+            value = self.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        seconds = int(self.times[0]) / 1000
+        return orjson.dumps([int(seconds) if seconds.is_integer() else seconds, value])
+
+    def samples(self) -> Iterator[tuple[dict[str, str], int, float]]:
+        """Every sample as `(labels, milliseconds, value)`, series by series."""
+        for row, labels in enumerate(self.labels.to_dicts()):
+            if self.offsets is not None and self.timestamps is not None:
+                part = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
+                pairs = zip(self.timestamps[part].tolist(), self.values[part].tolist(), strict=True)
+            else:
+                there = self.present[row]
+                pairs = zip(self.times[there].tolist(), self.values[row][there].tolist(), strict=True)
+            for time, value in pairs:
+                yield labels, time, value

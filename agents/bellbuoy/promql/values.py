@@ -1,0 +1,135 @@
+"""What a node evaluates to, over the whole step grid at once.
+
+A vector is `labels` and two matrices, one row a series, one column a step. Presence is a mask of its own, since every
+NaN is a value. `drop_name` marks rows whose metric name goes when the query ends: until then `label_replace` and
+aggregations still see it. Arrays are never written to once they are in a value, so that they may be shared.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bellbuoy._core import LabelSets
+from bellbuoy.promql.errors import ExecutionError
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+STALE_BITS = 0x7FF0000000000002
+"""The NaN that says: here the series ended."""
+
+DUPLICATES = "vector cannot contain metrics with the same labelset"
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One number a step."""
+
+    values: Floats
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string, the same at each step."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Series over the grid: `values` and `present` are [series, steps], `drop_name` is [series]."""
+
+    labels: LabelSets
+    values: Floats
+    present: Mask
+    drop_name: Mask
+
+    @property
+    def steps(self) -> int:
+        """How many steps the grid has."""
+        return int(self.values.shape[1])
+
+    def take(self, rows: Ints) -> "Vector":
+        """These rows, in this order."""
+        return Vector(self.labels.take(rows), self.values[rows], self.present[rows], self.drop_name[rows])
+
+    def with_values(self, values: Floats, present: Mask | None = None, *, drop_name: bool = False) -> "Vector":
+        """The same series with other values; with `drop_name` their names go at the end."""
+        names = np.ones(len(self.labels), np.bool_) if drop_name else self.drop_name
+        return replace(self, values=values, present=self.present if present is None else present, drop_name=names)
+
+    def compact(self) -> "Vector":
+        """Without the rows that are absent at every step."""
+        rows = self.present.any(axis=1)
+        return self if rows.all() else self.take(np.flatnonzero(rows))
+
+
+def empty(steps: int) -> Vector:
+    """A vector of no series."""
+    shape = (0, steps)
+    return Vector(LabelSets.from_dicts([]), np.empty(shape), np.empty(shape, np.bool_), np.empty(0, np.bool_))
+
+
+def unlabeled(values: Floats, present: Mask | None = None, labels: dict[str, str] | None = None) -> Vector:
+    """A vector of one series with these values, one a step."""
+    mask = np.ones((1, len(values)), np.bool_) if present is None else present[None, :]
+    return Vector(LabelSets.from_dicts([labels or {}]), values[None, :], mask, np.zeros(1, np.bool_))
+
+
+def is_stale(values: Floats) -> Mask:
+    """Which values are stale markers. Other NaNs are not."""
+    return values.view(np.int64) == STALE_BITS
+
+
+def drop_names(labels: LabelSets, rows: Mask) -> LabelSets:
+    """The label sets, those of these rows without their name."""
+    if not rows.any():
+        return labels
+    bare = labels.drop(["__name__"])
+    if rows.all():
+        return bare
+    count = len(labels)
+    choice = np.arange(count, dtype=np.int64)
+    return LabelSets.concat([labels, bare]).take(np.where(rows, choice + count, choice))
+
+
+def merge_equal(vector: Vector) -> Vector:
+    """Rows of equal labels made one. Two that are present at the same step are an error.
+
+    Rows that differ in whether their name is dropped are one as well, and then the name is dropped.
+    """
+    groups, firsts = vector.labels.group()
+    if len(firsts) == len(groups):
+        return vector
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(len(firsts)))
+    present = vector.present[order]
+    if (np.add.reduceat(present, starts, axis=0, dtype=np.int64) > 1).any():
+        raise ExecutionError(DUPLICATES)
+    values = np.add.reduceat(np.where(present, vector.values[order], 0.0), starts, axis=0)
+    return Vector(
+        vector.labels.take(firsts),
+        values,
+        np.logical_or.reduceat(present, starts, axis=0),
+        np.logical_or.reduceat(vector.drop_name[order], starts),
+    )
+
+
+def stack(vectors: list[Vector]) -> Vector:
+    """The rows of all, one after the other."""
+    return Vector(
+        LabelSets.concat([vector.labels for vector in vectors]),
+        np.concatenate([vector.values for vector in vectors]),
+        np.concatenate([vector.present for vector in vectors]),
+        np.concatenate([vector.drop_name for vector in vectors]),
+    )
+
+
+def finish(vector: Vector) -> Vector:
+    """What leaves the query: names dropped where they are to be, absent rows gone, equal rows made one."""
+    vector = vector.compact()
+    labels = drop_names(vector.labels, vector.drop_name)
+    return merge_equal(replace(vector, labels=labels, drop_name=np.zeros(len(labels), np.bool_)))

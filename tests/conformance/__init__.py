@@ -1,0 +1,1 @@
+"""Prometheus's own PromQL test cases, run against our engine."""
