@@ -26,7 +26,10 @@ async def site(api: str) -> AsyncIterator[str]:
             try:
                 async with session.request(request.method, url, data=body or None, headers=kept) as answer:
                     return web.Response(
-                        body=await answer.read(), status=answer.status, content_type=answer.content_type, charset="utf-8"
+                        body=await answer.read(),
+                        status=answer.status,
+                        content_type=answer.content_type,
+                        charset="utf-8",
                     )
             except aiohttp.ClientConnectionError as error:
                 raise web.HTTPBadGateway(text=f"cannot reach {api}: {error}") from error

@@ -54,11 +54,16 @@ export function useRoute(): Route {
   return route
 }
 
-/** Alerts link to Prometheus's own `/graph?g0.expr=…`: such a link opens our query page. */
+/** Links are made to Prometheus's own addresses, as `/alerts` or an alert's `/graph?g0.expr=…`: they open our pages. */
 export function adoptPrometheusLink(): void {
+  if (location.hash !== '') return
   const search = new URLSearchParams(location.search)
   const expr = search.get('g0.expr')
-  if (expr === null) return
+  if (expr === null) {
+    const page = PAGES.find((name) => location.pathname.endsWith(`/${name}`))
+    if (page !== undefined) history.replaceState(null, '', location.pathname + href(page))
+    return
+  }
   const table = ['1', 'table'].includes(search.get('g0.tab') ?? '')
   const target = href('query', {
     expr,
