@@ -208,10 +208,14 @@ class Cluster:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         url = path + ("?" + urlencode(params) if params else "")
         try:
-            args = await self._client.param_serialize(method, url, None, None, headers, body, auth_settings=["BearerToken"])
+            args = await self._client.param_serialize(
+                method, url, None, None, headers, body, auth_settings=["BearerToken"]
+            )
             rest = await self._client.call_api(*args, _request_timeout=timeout)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
-            raise ClusterError(f"cannot {method} {path}: {e or type(e).__name__}; see whether the API server runs") from e
+            raise ClusterError(
+                f"cannot {method} {path}: {e or type(e).__name__}; see whether the API server runs"
+            ) from e
         response: aiohttp.ClientResponse = rest.response
         if response.status >= 400:
             raise await _refusal(method, path, response)

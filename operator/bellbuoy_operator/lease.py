@@ -1,7 +1,7 @@
 """Who writes: of all replicas of the operator the one that holds the Lease. All of them watch and serve.
 
-The holder renews; when it has not for a while, another takes over. Time is the loop's clock: a replica trusts no other's
-clock, only how long it has itself seen the Lease unchanged.
+The holder renews; when it has not for a while, another takes over. Time is the loop's clock: a replica trusts no
+other's clock, only how long it has itself seen the Lease unchanged.
 """
 
 import asyncio
@@ -66,9 +66,11 @@ class Leadership:
         mark = f"{spec.get('holderIdentity')}@{spec.get('renewTime')}"
         if mark != self._seen[0]:
             self._seen = (mark, now)
-        if spec.get("holderIdentity") == self.identity:
-            await self._write({**lease, "spec": self._spec(spec)}, now, create=False)
-        elif not spec.get("holderIdentity") or now - self._seen[1] > self.lease_seconds:
+        if (
+            spec.get("holderIdentity") == self.identity
+            or not spec.get("holderIdentity")
+            or now - self._seen[1] > self.lease_seconds
+        ):
             await self._write({**lease, "spec": self._spec(spec)}, now, create=False)
         elif self.held.is_set():
             self._lose(f"{spec.get('holderIdentity')} holds it")

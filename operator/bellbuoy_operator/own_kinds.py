@@ -1,9 +1,9 @@
-"""Our own kinds, watched by kopf: every resource of the five kinds, read into its model, with the mistakes of those that
-cannot be read.
+"""Our own kinds, watched by kopf: every resource of the five kinds, read into its model, with the mistakes of those
+that cannot be read.
 
-kopf's events bring changes at once; a list of our own, at the start and again every few minutes, says when all is known
-(kopf keeps that to itself) and removes what vanished unseen. Both meet in one store, where the later resourceVersion wins.
-Handlers only take notes: no annotation, no finalizer, no status is written from here.
+kopf's events bring changes at once; a list of our own, at the start and again every few minutes, says when all is
+known (kopf keeps that to itself) and removes what vanished unseen. Both meet in one store, where the later
+resourceVersion wins. Handlers only take notes: no annotation, no finalizer, no status is written from here.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import kopf
-
 from bellbuoy.configuration import ConfigError
 from bellbuoy.logs import fields
 from bellbuoy.resources import API_VERSION, GROUP, PLURALS, VERSION, Resource, read_resource
@@ -47,7 +46,9 @@ class Entry:
 
 @dataclass
 class OwnKinds:
-    """All resources of our kinds, by `(kind, namespace, name)`. `changed` is told whose spec, or being there, changed."""
+    """All resources of our kinds, by `(kind, namespace, name)`. `changed` is told whose spec, or being there,
+    changed.
+    """
 
     cluster: Cluster
     changed: Callable[[Key], None]
@@ -86,7 +87,7 @@ class OwnKinds:
         async def login(**_: Any) -> kopf.ConnectionInfo:
             return self.cluster.for_kopf()
 
-        async def note(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf names it
+        async def note(type: str | None, body: kopf.Body, **_: Any) -> None:
             self.take(dict(body), gone=type == "DELETED")
 
         for plural in PLURALS.values():

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from bellbuoy.logs import fields
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from bellbuoy.logs import fields
 from bellbuoy_operator.cluster import Cluster, ClusterError, Kind
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,9 @@ class WatchMetrics:
 class Watcher(Generic[T]):
     """Keeps `objects` equal to the cluster's objects of a kind, by `(namespace, name)`.
 
-    `prune` makes of an object what is kept; None keeps nothing of it. `changed` is told the key, what was and what is, after
-    the store has it; None stands for nothing. Only real changes are told: what prunes to the same is the same.
+    `prune` makes of an object what is kept; None keeps nothing of it. `changed` is told the key, what was and what
+    is, after the store has it; None stands for nothing. Only real changes are told: what prunes to the same is the
+    same.
     """
 
     cluster: Cluster
@@ -113,7 +114,9 @@ class Watcher(Generic[T]):
                     kind, item = event["type"], event["object"]
                     if kind == "ERROR":
                         # 410 Gone is the usual one: what we know is too old to go on from.
-                        log.info("watch expired, listing again", extra=fields(kind=self.kind.kind, code=item.get("code")))
+                        log.info(
+                            "watch expired, listing again", extra=fields(kind=self.kind.kind, code=item.get("code"))
+                        )
                         return ""
                     version = item["metadata"]["resourceVersion"]
                     if kind != "BOOKMARK":

@@ -22,7 +22,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 # Without it on a Secret, no resource may name that Secret.
 ALLOW_LABEL = "bellbuoy.io/allow"
 
-_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([eE][0-9]+|m|k|Ki|Mi|Gi|Ti|Pi|Ei|M|G|T|P|E)?\Z")
+_QUANTITY_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:([eE][0-9]+)|(m|k|Ki|Mi|Gi|Ti|Pi|Ei|M|G|T|P|E))?\Z")
 
 
 def _check_duration(text: str) -> str:
@@ -31,9 +31,21 @@ def _check_duration(text: str) -> str:
 
 
 def _check_quantity(value: str | int) -> str:
-    if not _QUANTITY.match(str(value)):
-        raise ValueError(f'"{value}" is no quantity; write such as 10Gi or 500M')
+    quantity_bytes(value)
     return str(value)
+
+
+_SUFFIXES = {"m": 0.001, "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+_SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+
+
+def quantity_bytes(value: str | int) -> int:
+    """Bytes of a Kubernetes quantity such as `10Gi`, `500M` or `1e9`."""
+    match = _QUANTITY_PARTS.match(str(value))
+    if match is None:
+        raise ValueError(f'"{value}" is no quantity; write such as 10Gi or 500M')
+    number, exponent, suffix = match.groups(default="")
+    return int(float(number + exponent) * _SUFFIXES[suffix])
 
 
 Duration = Annotated[str, AfterValidator(_check_duration)]
@@ -301,6 +313,7 @@ class Server(Placement):
 
     retention: Duration = "15d"
     retention_size: Quantity | None = None
+    external_url: str = ""
     storage: ServerStorage = ServerStorage()
 
 

@@ -5,7 +5,6 @@ made; what no receiver takes ends at the root, which tells no one. An AlertRule 
 routes of their own. A receiver of a foreign namespace takes that namespace's alerts only.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from bellbuoy.labels import quote
@@ -21,7 +20,7 @@ NOBODY = "nobody"
 
 def alertmanager_config(selection: Selection, layout: Layout) -> dict[str, Any]:
     """The configuration of the stack's alertmanager, as `alertmanager.yml` holds it."""
-    routes = [route for receiver in selection.receivers for route in _routes(selection, receiver)]
+    routes = [_route(selection, receiver) for receiver in selection.receivers]
     root: dict[str, Any] = {"receiver": NOBODY, "group_by": ["alertname", "namespace"]}
     if routes:
         root["routes"] = routes
@@ -31,23 +30,25 @@ def alertmanager_config(selection: Selection, layout: Layout) -> dict[str, Any]:
     }
 
 
-def _routes(selection: Selection, receiver: AlertReceiver) -> Iterable[dict[str, Any]]:
+def _route(selection: Selection, receiver: AlertReceiver) -> dict[str, Any]:
     spec = receiver.spec
     bound = [] if selection.is_own(receiver) else [f"namespace={quote(receiver.namespace)}"]
     named = sorted(alert_name(rule) for rule in selection.alert_rules if _names(rule, receiver))
-    timing = {
+    timing: dict[str, Any] = {
         "group_by": list(spec.group_by),
         "group_wait": spec.group_wait,
         "group_interval": spec.group_interval,
         "repeat_interval": spec.repeat_interval,
         "continue": True,
     }
-    yield {"receiver": receiver.id, "matchers": [*spec.matchers, *bound], **timing}
-    # An alert that the first route takes already must not be told twice: that is why the named ones are only looked at
-    # where the receiver has matchers of its own.
-    if spec.matchers:
-        for name in named:
-            yield {"receiver": receiver.id, "matchers": [f"alertname={quote(name)}", *bound], **timing}
+    if not spec.matchers or not named:
+        return {"receiver": receiver.id, "matchers": [*spec.matchers, *bound], **timing}
+    # Of routes below one that continues the first match ends the search, so that an alert which is both named and
+    # matched is told once; what is neither ends at the last one.
+    below: list[dict[str, Any]] = [{"receiver": receiver.id, "matchers": list(spec.matchers)}]
+    below.extend({"receiver": receiver.id, "matchers": [f"alertname={quote(name)}"]} for name in named)
+    below.append({"receiver": NOBODY})
+    return {"receiver": receiver.id, "matchers": bound, **timing, "routes": below}
 
 
 def _names(rule: AlertRule, receiver: AlertReceiver) -> bool:

@@ -66,8 +66,11 @@ def rule_of(relabeling: Relabeling) -> dict[str, Any]:
 def scrape_target_pool(
     selection: Selection, target: ScrapeTarget, pods_of: PodsOf, *, been_ready: Collection[str] = ()
 ) -> PoolTargets:
-    """The targets of one ScrapeTarget. `pods_of` gives the pods of a namespace, `been_ready` holds uids of pods that were
-    ready once. Raises ValueError when a relabeling cannot be used; the text says which and why."""
+    """The targets of one ScrapeTarget.
+
+    `pods_of` gives the pods of a namespace, `been_ready` holds uids of pods that were ready once. Raises ValueError
+    when a relabeling cannot be used; the text says which and why.
+    """
     spec, pods = target.spec, 0
     found: list[tuple[str, dict[str, str]]] = []
     if spec.static is not None:

@@ -1,7 +1,7 @@
 """What all objects of a stack share: names, labels, owner, pod security, probes, volumes.
 
-Builders are pure: a stack and settings go in, dicts as `kubectl apply` takes them come out, always the same for the same
-input. Names are made from the stack's name and the part's, so that what was made is found again.
+Builders are pure: a stack and settings go in, dicts as `kubectl apply` takes them come out, always the same for the
+same input. Names are made from the stack's name and the part's, so that what was made is found again.
 """
 
 from collections.abc import Mapping, Sequence

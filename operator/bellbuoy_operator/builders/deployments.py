@@ -5,6 +5,7 @@ One replica that is recreated, not rolled: two at a time would both write the vo
 
 from bellbuoy.resources import PART_PORTS, MonitoringStack
 from bellbuoy.resources.model import Deployable
+
 from bellbuoy_operator.builders.common import (
     DATA_FOLDER,
     Object,
@@ -32,8 +33,8 @@ STARTUP_SECONDS = 120
 def alertmanager_objects(stack: MonitoringStack, settings: Settings) -> list[Object]:
     """Everything that the alertmanager is made of."""
     args = [
-        f"--listen=:{PART_PORTS[ALERTMANAGER]}",
-        f"--storage-path={DATA_FOLDER}",
+        f"--web.listen-address=:{PART_PORTS[ALERTMANAGER]}",
+        f"--storage.path={DATA_FOLDER}",
         *config_args(stack, settings),
     ]
     return _objects(
@@ -49,10 +50,8 @@ def alertmanager_objects(stack: MonitoringStack, settings: Settings) -> list[Obj
 
 def pushgateway_objects(stack: MonitoringStack, settings: Settings) -> list[Object]:
     """Everything that the pushgateway is made of."""
-    args = [f"--listen=:{PART_PORTS[PUSHGATEWAY]}", f"--persistence.file={DATA_FOLDER}/metrics"]
-    return _objects(
-        stack, PUSHGATEWAY, stack.spec.pushgateway, settings=settings, args=args, mounts=[], volumes=[]
-    )
+    args = [f"--web.listen-address=:{PART_PORTS[PUSHGATEWAY]}", f"--persistence.file={DATA_FOLDER}/metrics"]
+    return _objects(stack, PUSHGATEWAY, stack.spec.pushgateway, settings=settings, args=args, mounts=[], volumes=[])
 
 
 def _objects(

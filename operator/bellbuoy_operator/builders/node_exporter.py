@@ -5,6 +5,7 @@ It needs no host network and no host process ids: the host's `/proc` lies below 
 """
 
 from bellbuoy.resources import PART_PORTS, MonitoringStack
+
 from bellbuoy_operator.builders.common import (
     Object,
     Settings,
@@ -29,7 +30,7 @@ def daemon_set(stack: MonitoringStack, settings: Settings) -> Object:
     """The DaemonSet."""
     spec = stack.spec.node_exporter
     args = [
-        f"--listen=:{PART_PORTS[PART]}",
+        f"--web.listen-address=:{PART_PORTS[PART]}",
         f"--path.procfs={HOST_FOLDER}/proc",
         f"--path.sysfs={HOST_FOLDER}/sys",
         f"--path.rootfs={HOST_FOLDER}",
@@ -37,9 +38,7 @@ def daemon_set(stack: MonitoringStack, settings: Settings) -> Object:
     ]
     # HostToContainer: a file system that the host mounts later is seen as well.
     mount = {"name": "host", "mountPath": HOST_FOLDER, "readOnly": True, "mountPropagation": "HostToContainer"}
-    one = container(
-        PART, settings=settings, args=args, placement=spec, mounts=[mount], startup_seconds=STARTUP_SECONDS
-    )
+    one = container(PART, settings=settings, args=args, placement=spec, mounts=[mount], startup_seconds=STARTUP_SECONDS)
     one["env"] = [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
     template = pod_template(
         stack, PART, container=one, volumes=[{"name": "host", "hostPath": {"path": "/"}}], placement=spec

@@ -1,6 +1,8 @@
 """The server of a stack: a StatefulSet of one, with a volume that outlives the stack."""
 
 from bellbuoy.resources import PART_PORTS, MonitoringStack
+from bellbuoy.resources.model import quantity_bytes
+
 from bellbuoy_operator.builders.common import (
     DATA_FOLDER,
     Object,
@@ -37,10 +39,11 @@ def stateful_set(stack: MonitoringStack, settings: Settings) -> Object:
     """The StatefulSet. What is in its claim's template cannot be changed later; the claim itself can."""
     spec = stack.spec.server
     args = [
-        f"--listen=:{PART_PORTS[PART]}",
-        f"--storage-path={DATA_FOLDER}",
-        f"--retention={spec.retention}",
-        *([f"--retention-size={spec.retention_size}"] if spec.retention_size is not None else []),
+        f"--web.listen-address=:{PART_PORTS[PART]}",
+        *([f"--web.external-url={spec.external_url}"] if spec.external_url else []),
+        f"--storage.path={DATA_FOLDER}",
+        f"--storage.retention={spec.retention}",
+        *([f"--storage.retention-size={quantity_bytes(spec.retention_size)}B"] if spec.retention_size else []),
         *config_args(stack, settings),
     ]
     template = pod_template(

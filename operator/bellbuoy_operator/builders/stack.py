@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping
 
 from bellbuoy.resources import MonitoringStack, enabled
+
 from bellbuoy_operator.builders.common import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -74,7 +75,5 @@ def kubelet_binding(stack: MonitoringStack) -> Object:
             "labels": {**common, MANAGED_BY_LABEL: MANAGED_BY, STACK_NAMESPACE_LABEL: stack.namespace},
         },
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": KUBELET_ROLE},
-        "subjects": [
-            {"kind": "ServiceAccount", "namespace": stack.namespace, "name": object_name(stack, "server")}
-        ],
+        "subjects": [{"kind": "ServiceAccount", "namespace": stack.namespace, "name": object_name(stack, "server")}],
     }
