@@ -1,8 +1,21 @@
-//! Scraping: from an URL to a row of a scrape group.
+//! Scraping: from a URL to a row of a scrape group.
 //!
-//! `scraper` keeps the pools that Python sets, and the task of each target; `target` says when to scrape and what becomes of
-//! the answer; `fetch` gets the body; `plan` and `text` read it; `metadata` reads its comments; `settings` is what Python says.
+//! * `scraper`: the pools that Python sets, and a task for each target. `settings`: what Python says of them.
+//! * `target`: when one target is scraped, and what becomes of the answer.
+//! * `fetch`: gets the body, over `tls` where the URL says so.
+//! * `text`, `plan`: read it. `metadata`: reads its comments.
 
-pub mod plan;
+pub mod fetch;
 pub mod metadata;
+pub mod plan;
+pub mod scraper;
+pub mod settings;
+pub mod target;
 pub mod text;
+pub mod tls;
+
+use pyo3::prelude::*;
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<scraper::Scraper>()
+}

@@ -14,10 +14,10 @@ use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHasher};
 
 use super::text::{self, Format, Line, TextError};
-use crate::columns::{Column, ColumnSet};
-use crate::group::ABSENT_BITS;
 use crate::labels::{Labels, Str, Strings, NAME};
 use crate::relabel::{Draft, Rules};
+use crate::tsdb::columns::{Column, ColumnSet};
+use crate::tsdb::{StorageError, ABSENT_BITS};
 
 /// Samples that every scrape adds to the target's row, in the order of `Plan::report`.
 pub const REPORT: [&str; 5] =
@@ -36,11 +36,11 @@ pub enum PlanError {
     #[error("{0}")]
     Limit(String),
     #[error("{0}")]
-    Storage(#[from] crate::storage::StorageError),
+    Storage(#[from] StorageError),
 }
 
 /// Gives the interned set of some columns, and each one's position in it.
-pub type Intern<'a> = dyn Fn(Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), crate::storage::StorageError> + 'a;
+pub type Intern<'a> = dyn Fn(Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> + 'a;
 
 /// A sample with a timestamp of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +64,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn start(&mut self, width: usize) {
+    /// Nothing read yet, into a row of this width.
+    pub fn start(&mut self, width: usize) {
         self.row.clear();
         self.row.resize(width, f64::from_bits(ABSENT_BITS));
         self.timed.clear();
@@ -618,13 +619,14 @@ mod tests {
         Labels::from_pairs(pairs.iter().map(|(n, v)| (Str::from(*n), Str::from(*v))).collect())
     }
 
-    fn intern(columns: Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), crate::storage::StorageError> {
+    fn intern(columns: Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> {
         let mut sorted: Vec<Column> = columns.clone();
         sorted.sort();
         sorted.dedup();
         let at = |c: &Column| sorted.iter().position(|s| s == c).map_or(0, |i| i as u32);
         let positions = columns.iter().map(at).collect();
-        Ok((Arc::new(ColumnSet { id: 0, columns: sorted.into_iter().map(Arc::new).collect() }), positions))
+        let ids = (0..sorted.len() as u32).collect();
+        Ok((Arc::new(ColumnSet { id: 0, columns: sorted.into_iter().map(Arc::new).collect(), ids }), positions))
     }
 
     fn context(honor_labels: bool, target: &[(&str, &str)]) -> Context {

@@ -1,0 +1,510 @@
+//! One target: when it is scraped, and what becomes of the answer.
+//!
+//! A target is one task. Its scrapes fall on a grid, `interval` wide and shifted by a hash of the target, so that targets
+//! spread and keep their places over restarts; the first one does not wait for the grid. What discovery says of the target's
+//! life arrives as a signal: a pod that terminates is scraped at once, and each second until it refuses, and then its series
+//! end; one that never was up is no `up 0` as long as it is not ready.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::fetch::{Address, Answer, Client, Connection, FetchError};
+use super::plan::{Context, Plan, PlanError, Reading, Seen};
+use super::settings::{Flags, PoolSettings};
+use crate::labels::Labels;
+use crate::tsdb::columns::{Column, ColumnSet, MISSING};
+use crate::tsdb::group::Group;
+use crate::tsdb::storage::Storage;
+use crate::tsdb::{StorageError, ABSENT_BITS};
+
+/// A scrape that starts this close to its place on the grid gets the grid's timestamp: even distances compress better.
+const TOLERANCE_MS: i64 = 2;
+/// A target is first scraped within this time, however long its interval; spread over it, since many may start at once.
+const FIRST_SCRAPE_WITHIN_MS: i64 = 1000;
+/// The interval of targets that may be gone soon, or up soon.
+const HASTE_MS: i64 = 1000;
+/// How often a target that never was up and is not ready is tried in haste; afterwards at its interval.
+const HASTY_TRIES: u32 = 60;
+/// After so many scrapes, lines that none of them had leave the scan plan.
+const WINDOW_SCRAPES: u32 = 100;
+/// Bodies from this size on are read outside of the threads that drive other targets.
+const LARGE_BODY_BYTES: usize = 2 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The target is gone: its series end.
+    End,
+    /// Somebody else goes on with it, or the program ends.
+    Leave,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    pub flags: Flags,
+    pub stop: Option<Stop>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    #[default]
+    Unknown,
+    Up,
+    Down,
+}
+
+impl Health {
+    pub fn text(self) -> &'static str {
+        match self {
+            Health::Unknown => "unknown",
+            Health::Up => "up",
+            Health::Down => "down",
+        }
+    }
+}
+
+/// What the last scrape came to.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    pub health: Health,
+    pub last_error: String,
+    /// 0 before the first scrape.
+    pub last_scrape_ms: i64,
+    pub duration_seconds: f64,
+    pub samples: usize,
+    pub series: usize,
+}
+
+/// Sums over all targets.
+#[derive(Default)]
+pub struct Counters {
+    pub scrapes: AtomicU64,
+    pub scrapes_failed: AtomicU64,
+    pub samples_scraped: AtomicU64,
+    pub samples_appended: AtomicU64,
+    pub samples_duplicate: AtomicU64,
+    pub samples_rejected: AtomicU64,
+    pub wire_bytes: AtomicU64,
+    pub body_bytes: AtomicU64,
+    pub plan_hits: AtomicU64,
+    pub plan_misses: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, by: usize) {
+    counter.fetch_add(by as u64, Relaxed);
+}
+
+/// What the targets of a pool share.
+pub struct Pool {
+    pub settings: PoolSettings,
+    pub client: Client,
+    pub storage: Arc<Storage>,
+    pub counters: Arc<Counters>,
+    /// Body buffers, used again.
+    pub buffers: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Pool {
+    fn intern(&self) -> impl Fn(Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> + '_ {
+        |columns| self.storage.intern_columns(columns)
+    }
+}
+
+/// What others may look at while the target runs.
+#[derive(Default)]
+pub struct Shown {
+    pub status: Mutex<Status>,
+    pub plan: Mutex<Option<Arc<Plan>>>,
+}
+
+pub struct Target {
+    pub pool: Arc<Pool>,
+    pub address: Address,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// The target's place on the grid, before it is taken modulo the interval.
+    pub spread: u64,
+    pub labels: Labels,
+    pub group: Arc<Group>,
+    pub context: Arc<Context>,
+    pub signal: watch::Receiver<Signal>,
+    pub shown: Arc<Shown>,
+    pub state: State,
+}
+
+/// What a target remembers from scrape to scrape.
+#[derive(Default)]
+pub struct State {
+    plan: Option<Arc<Plan>>,
+    seen: Seen,
+    /// Successful scrapes in the window.
+    window_scrapes: u32,
+    /// Lines have been gone for long: the next body is scanned in full, and they leave the plan.
+    prune: bool,
+    present: Present,
+    timed: TimedSamples,
+    kept: Vec<Connection>,
+    was_up: bool,
+    tries: u32,
+    last_ms: i64,
+    /// A terminating target refused: nothing is left to scrape.
+    ended: bool,
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn now_ms() -> i64 {
+    now().as_millis() as i64
+}
+
+/// FNV-1a: equal in every version and process, so that a target keeps its place.
+pub fn spread(url: &str, labels: &Labels) -> u64 {
+    let pairs = labels.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+    let bytes = std::iter::once(url.as_bytes()).chain(pairs).flat_map(|part| part.iter().chain(&[0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// The first time after `after_ms` on a grid of this width and shift.
+fn next_on_grid(after_ms: i64, width_ms: i64, spread: u64) -> i64 {
+    let shift = (spread % width_ms as u64) as i64;
+    (after_ms - shift).div_euclid(width_ms) * width_ms + shift + width_ms
+}
+
+impl Target {
+    /// Scrapes until the signal says stop.
+    pub async fn run(mut self) {
+        // Whoever stops a target does not wait for its scrape.
+        let mut stop = self.signal.clone();
+        let stopped = async move { stop.wait_for(|s| s.stop.is_some()).await.map(|s| s.stop) };
+        tokio::select! {
+            biased;
+            stop = stopped => {
+                if let Ok(Some(Stop::End)) = stop {
+                    self.end();
+                }
+            }
+            () = self.scrape_forever() => {}
+        }
+    }
+
+    async fn scrape_forever(&mut self) {
+        let mut at_once = true;
+        let mut flags = self.signal.borrow_and_update().flags;
+        let start_ms = now_ms();
+        let mut due_ms = start_ms;
+        loop {
+            if self.state.ended {
+                // What comes back after its end is scraped again.
+                if self.signal.changed().await.is_err() {
+                    return;
+                }
+                let new = self.signal.borrow_and_update().flags;
+                self.state.ended = new.terminating;
+                (flags, at_once) = (new, !new.terminating);
+                continue;
+            }
+            let width_ms = self.width_ms(flags);
+            let now_ms = now_ms();
+            // The clock may have been set back; a grid never waits longer than its width.
+            let after = if due_ms > now_ms + width_ms { now_ms } else { due_ms.max(now_ms) };
+            let grid_ms = next_on_grid(after, width_ms, self.spread);
+            let next_ms = match (at_once, flags.terminating || self.state.tries > 0) {
+                (false, _) => grid_ms,
+                (true, true) => now_ms,
+                (true, false) => grid_ms.min(start_ms + (self.spread % FIRST_SCRAPE_WITHIN_MS as u64) as i64).max(now_ms),
+            };
+            let wait = Duration::from_millis(next_ms.max(0) as u64).saturating_sub(now());
+            tokio::select! {
+                biased;
+                changed = self.signal.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let new = self.signal.borrow_and_update().flags;
+                    let became_ready = flags.not_ready && !new.not_ready && !self.state.was_up;
+                    at_once |= became_ready || (new.terminating && !flags.terminating);
+                    flags = new;
+                    continue;
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+            at_once = false;
+            due_ms = next_ms;
+            self.scrape(next_ms, flags).await;
+            // A signal that came meanwhile counts as well, and a change since the scrape began must not be lost.
+            if self.signal.has_changed().unwrap_or(false) {
+                let new = self.signal.borrow_and_update().flags;
+                let became_ready = flags.not_ready && !new.not_ready && !self.state.was_up;
+                at_once = became_ready || (new.terminating && !flags.terminating);
+                flags = new;
+            }
+        }
+    }
+
+    fn width_ms(&self, flags: Flags) -> i64 {
+        let interval_ms = (self.interval.as_millis() as i64).max(1);
+        let starting = flags.not_ready && !self.state.was_up && self.state.tries < HASTY_TRIES;
+        if flags.every_second || flags.terminating || starting {
+            interval_ms.min(HASTE_MS)
+        } else {
+            interval_ms
+        }
+    }
+
+    fn end(&mut self) {
+        let time_ms = now_ms().max(self.state.last_ms + 1);
+        if let Err(e) = self.group.end(time_ms) {
+            self.shown.status.lock().last_error = format!("cannot end the target's series: {e}");
+        }
+        self.state.last_ms = time_ms;
+    }
+
+    async fn scrape(&mut self, due_ms: i64, flags: Flags) {
+        let started = Instant::now();
+        let now_ms = now_ms();
+        let tolerance = TOLERANCE_MS.min(self.interval.as_millis() as i64 / 100);
+        let time_ms = if (now_ms - due_ms).abs() <= tolerance { due_ms } else { now_ms };
+        self.state.tries = self.state.tries.saturating_add(1);
+        let mut body = self.pool.buffers.lock().pop().unwrap_or_default();
+        let pool = self.pool.clone();
+        let get = pool.client.get(&self.address, self.timeout, &mut self.state.kept, &mut body);
+        let got: Result<Answer, FetchError> = match tokio::time::timeout(self.timeout, get).await {
+            Ok(got) => got,
+            Err(_) => Err(FetchError::new(format!("no answer within {} s (scrape timeout)", self.timeout.as_secs_f64()))),
+        };
+        let refused = matches!(&got, Err(e) if e.refused);
+        let counters = &pool.counters;
+        count(&counters.scrapes, 1);
+        let taken = got.map_err(|e| e.text).and_then(|answer| {
+            count(&counters.wire_bytes, answer.wire_bytes);
+            count(&counters.body_bytes, body.len());
+            let large = body.len() >= LARGE_BODY_BYTES;
+            let mut take = || self.take(&body, &answer, time_ms, started);
+            if large { tokio::task::block_in_place(take) } else { take() }
+        });
+        // One outsized body must not keep its buffer for all.
+        if body.capacity() < LARGE_BODY_BYTES {
+            self.pool.buffers.lock().push(body);
+        }
+        let mut status = Status { last_scrape_ms: time_ms, ..Status::default() };
+        match taken {
+            Ok((samples, series)) => {
+                self.state.was_up = true;
+                (status.health, status.samples, status.series) = (Health::Up, samples, series);
+            }
+            Err(reason) => {
+                count(&counters.scrapes_failed, 1);
+                (status.health, status.last_error) = (Health::Down, reason);
+                if flags.terminating {
+                    if refused {
+                        self.end();
+                        self.state.ended = true;
+                    }
+                } else if !flags.not_ready || self.state.was_up {
+                    if let Err(e) = self.append_failure(time_ms, started) {
+                        status.last_error = format!("{}; and cannot store that: {e}", status.last_error);
+                    }
+                }
+            }
+        }
+        status.duration_seconds = started.elapsed().as_secs_f64();
+        *self.shown.status.lock() = status;
+    }
+
+    /// Reads a body and appends it; returns its samples, and those left after relabeling.
+    fn take(&mut self, body: &[u8], answer: &Answer, time_ms: i64, started: Instant) -> Result<(usize, usize), String> {
+        with_reading(|reading| {
+            let plan = self.read(body, answer, reading).map_err(|e| e.to_string())?;
+            let settings = &self.pool.settings;
+            let (samples, kept) = (reading.lines, reading.kept());
+            if settings.sample_limit > 0 && kept > settings.sample_limit {
+                return Err("sample limit exceeded".to_owned());
+            }
+            let added = self.state.present.update(&plan.columns, reading);
+            let report = [1.0, started.elapsed().as_secs_f64(), samples as f64, kept as f64, added as f64];
+            fill_report(&plan, reading, report);
+            let counters = self.pool.counters.clone();
+            count(&counters.samples_scraped, samples);
+            count(&counters.samples_duplicate, reading.duplicates);
+            self.append(time_ms, &plan.columns, &reading.row).map_err(|e| e.to_string())?;
+            count(&counters.samples_appended, kept - reading.timed.len());
+            if !reading.timed.is_empty() {
+                let samples = self.state.timed.fill(&plan.columns, &self.labels, reading);
+                let stored = self.pool.storage.append_samples(samples).map_err(|e| e.to_string())? as usize;
+                count(&counters.samples_appended, stored);
+                count(&counters.samples_rejected, samples.len().saturating_sub(stored));
+            }
+            Ok((samples, kept))
+        })
+    }
+
+    /// Walks the body by the plan, or scans it and has a new plan.
+    fn read(&mut self, body: &[u8], answer: &Answer, reading: &mut Reading) -> Result<Arc<Plan>, PlanError> {
+        let honor = self.pool.settings.honor_timestamps;
+        let state = &mut self.state;
+        let known = state.plan.clone().filter(|_| !state.prune);
+        let walked = known.filter(|plan| plan.walk(body, answer.format, honor, reading, &mut state.seen).is_ok());
+        let plan = match walked {
+            Some(plan) => {
+                count(&self.pool.counters.plan_hits, 1);
+                plan
+            }
+            None => {
+                count(&self.pool.counters.plan_misses, 1);
+                let intern = self.pool.intern();
+                let plan =
+                    self.context.scan(state.plan.as_deref(), body, answer.format, honor, reading, &mut state.seen, &intern)?;
+                state.plan = Some(plan.clone());
+                state.prune = false;
+                *self.shown.plan.lock() = Some(plan.clone());
+                plan
+            }
+        };
+        state.window_scrapes += 1;
+        if state.window_scrapes == WINDOW_SCRAPES {
+            state.window_scrapes = 0;
+            state.prune = state.seen.turn();
+        }
+        Ok(plan)
+    }
+
+    /// A row that says only that the scrape failed.
+    fn append_failure(&mut self, time_ms: i64, started: Instant) -> Result<(), PlanError> {
+        let plan = match &self.state.plan {
+            Some(plan) => plan.clone(),
+            None => self.context.empty(&self.pool.intern())?,
+        };
+        with_reading(|reading| {
+            reading.start(plan.columns.columns.len());
+            fill_report(&plan, reading, [0.0, started.elapsed().as_secs_f64(), 0.0, 0.0, 0.0]);
+            self.append(time_ms, &plan.columns, &reading.row)
+        })?;
+        Ok(())
+    }
+
+    fn append(&mut self, time_ms: i64, columns: &Arc<ColumnSet>, row: &[f64]) -> Result<(), StorageError> {
+        self.group.append(time_ms, columns, row)?;
+        self.state.last_ms = time_ms;
+        Ok(())
+    }
+}
+
+fn fill_report(plan: &Plan, reading: &mut Reading, values: [f64; 5]) {
+    for (slot, value) in plan.report.iter().zip(values) {
+        if let Some(cell) = reading.row.get_mut(*slot as usize) {
+            *cell = value;
+        }
+    }
+}
+
+/// A row as wide as the widest body is kept by each thread, not by each target.
+fn with_reading<T>(f: impl FnOnce(&mut Reading) -> T) -> T {
+    thread_local!(static READING: RefCell<Reading> = RefCell::default());
+    READING.with_borrow_mut(f)
+}
+
+/// Which columns the last successful scrape had, to count those that are new.
+#[derive(Default)]
+struct Present {
+    columns: Option<Arc<ColumnSet>>,
+    bits: Vec<u64>,
+}
+
+impl Present {
+    /// Takes a reading's columns; returns how many the one before had not.
+    fn update(&mut self, columns: &Arc<ColumnSet>, reading: &Reading) -> usize {
+        let mut bits: Vec<u64> = reading
+            .row
+            .chunks(64)
+            .map(|cells| cells.iter().enumerate().fold(0, |word, (i, v)| word | u64::from(v.to_bits() != ABSENT_BITS) << i))
+            .collect();
+        for sample in &reading.timed {
+            bits[sample.slot as usize / 64] |= 1 << (sample.slot % 64);
+        }
+        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
+            self.translate(columns, bits.len());
+            self.columns = Some(columns.clone());
+        }
+        let added = bits.iter().zip(&self.bits).map(|(new, old)| (new & !old).count_ones() as usize).sum();
+        self.bits = bits;
+        added
+    }
+
+    /// The bits as another set's columns have them.
+    fn translate(&mut self, columns: &Arc<ColumnSet>, words: usize) {
+        let mut bits = vec![0; words];
+        if let Some(known) = &self.columns {
+            for (old, slot) in known.positions_in(columns).into_iter().enumerate() {
+                if slot != MISSING && self.bits[old / 64] >> (old % 64) & 1 == 1 {
+                    bits[slot as usize / 64] |= 1 << (slot % 64);
+                }
+            }
+        }
+        self.bits = bits;
+    }
+}
+
+/// Samples with timestamps of their own, with their labels: a body mostly has the same ones in the same order.
+#[derive(Default)]
+struct TimedSamples {
+    columns: Option<Arc<ColumnSet>>,
+    slots: Vec<u32>,
+    samples: Vec<(Labels, i64, f64)>,
+}
+
+impl TimedSamples {
+    fn fill(&mut self, columns: &Arc<ColumnSet>, target: &Labels, reading: &Reading) -> &[(Labels, i64, f64)] {
+        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
+            self.columns = Some(columns.clone());
+            self.slots.clear();
+            self.samples.clear();
+        }
+        self.slots.truncate(reading.timed.len());
+        self.samples.truncate(reading.timed.len());
+        for (i, timed) in reading.timed.iter().enumerate() {
+            if self.slots.get(i) == Some(&timed.slot) {
+                (self.samples[i].1, self.samples[i].2) = (timed.time_ms, timed.value);
+                continue;
+            }
+            let column = &columns.columns[timed.slot as usize];
+            let sample = (column.series(target), timed.time_ms, timed.value);
+            self.slots.truncate(i);
+            self.samples.truncate(i);
+            self.slots.push(timed.slot);
+            self.samples.push(sample);
+        }
+        &self.samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grid_is_as_wide_as_the_interval_and_shifted() {
+        let check = |after: i64, width: i64, spread: u64, want: i64| assert_eq!(next_on_grid(after, width, spread), want);
+        check(0, 10, 3, 3);
+        check(3, 10, 3, 13);
+        check(2, 10, 13, 3);
+        check(1_000_000, 15_000, 7, 1_005_007);
+        for after in 0..50 {
+            let next = next_on_grid(after, 7, 25);
+            assert!(next > after && next <= after + 7 && next % 7 == 4);
+        }
+    }
+
+    #[test]
+    fn the_spread_of_a_target_never_changes() {
+        let labels = Labels::from_pairs(vec![("job".into(), "a".into())]);
+        assert_eq!(spread("http://a/metrics", &labels), spread("http://a/metrics", &labels));
+        assert_ne!(spread("http://a/metrics", &labels), spread("http://b/metrics", &labels));
+        assert_eq!(spread("", &Labels::empty()) % 1000, (0xcbf2_9ce4_8422_2325u64 ^ 0xff).wrapping_mul(0x100_0000_01b3) % 1000);
+    }
+}
