@@ -86,17 +86,20 @@ def build(parts: Iterable[str]) -> Path:
     with locked(folder / ".lock", why="packing images"):
         base = _debian(folder)
         common = _packages(folder, _requirements(""), below=None)
-        images = [_image(folder, part, base=base, common=common) for part in chosen]
+        # Once for all images: the checkout may change meanwhile.
+        own = {package: _code(folder, paths.CHECKOUT / package) for part in chosen for package in part.packages}
+        images = [_image(folder, part, base=base, common=common, own=own) for part in chosen]
         key = hashlib.sha256(repr(images).encode()).hexdigest()[:12]
         built = folder / f"bellbuoy-{key}.tar"
         if not built.exists():
             for older in folder.glob("bellbuoy-*.tar"):
                 older.unlink()
             archive.write_archive(built, images)
+        _forget_older(folder, images)
     return built
 
 
-def _image(folder: Path, part: Part, *, base: Layer, common: Layer) -> Image:
+def _image(folder: Path, part: Part, *, base: Layer, common: Layer, own: Mapping[str, Layer]) -> Image:
     layers = [base, common]
     if part.name == "sample-app":
         with _staging(folder) as staging:
@@ -106,8 +109,7 @@ def _image(folder: Path, part: Part, *, base: Layer, common: Layer) -> Image:
     extra = _requirements(part.extra)
     if len(extra) > len(_requirements("")):
         layers.append(_packages(folder, extra, below=common))
-    for package in part.packages:
-        layers.append(_code(folder, paths.CHECKOUT / package))
+    layers.extend(own[package] for package in part.packages)
     entrypoint = ["python3", "-m", "bellbuoy", part.name]
     return Image(name=part.image, layers=layers, entrypoint=entrypoint, user=USER, environment=["PYTHONUNBUFFERED=1"])
 
@@ -213,11 +215,22 @@ def _own_layer(folder: Path, name: str, staging: Path, *, site: str) -> Layer:
 
     def make(file: Path) -> None:
         _compile(staging, place=f"/{site}")
-        for older in file.parent.glob(f"{name}-*.tar"):
-            older.unlink()
         write_layer(file, walk(staging, below=site))
 
     return _kept(folder, name, recipe, make)
+
+
+def _forget_older(folder: Path, images: Iterable[Image]) -> None:
+    """Remove the layers of our code as it was: there is a new one after every change."""
+    used = {layer.file for image in images for layer in image.layers}
+    replaced = {_layer_name(file) for file in used} - {"debian", "packages"}
+    for file in (folder / "layers").glob("*.tar"):
+        if file not in used and _layer_name(file) in replaced:
+            file.unlink()
+
+
+def _layer_name(file: Path) -> str:
+    return file.name.rpartition("-")[0]
 
 
 def _compile(folder: Path, *, place: str) -> None:
