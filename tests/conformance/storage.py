@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from bellbuoy._core import LabelSets
 from bellbuoy.labels import Matcher
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

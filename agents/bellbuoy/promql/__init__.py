@@ -1,7 +1,7 @@
 """PromQL: text to syntax tree, and over a storage to results, as Prometheus 3.16 answers.
 
-`parse`, `format_expr` and `selectors` work on text and trees. `Engine` evaluates over anything that selects as the storage
-does (`Queryable`): `instant` at one time, `range` over steps. Both give a `QueryResult`; what goes wrong is a
+`parse`, `format_expr` and `selectors` work on text and trees. `Engine` evaluates over anything that selects as the
+storage does (`Queryable`): `instant` at one time, `range` over steps. Both give a `QueryResult`; what goes wrong is a
 `QueryError`, whose `kind` is the HTTP API's `errorType`.
 """
 

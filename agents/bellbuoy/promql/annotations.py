@@ -1,6 +1,7 @@
 """Warnings and infos: what a result does not say by itself, with the place in the query that it is about.
 
-The texts are Prometheus's, so that its users and its clients know them. Equal ones are kept once, in the order they came.
+The texts are Prometheus's, so that its users and its clients know them. Equal ones are kept once, in the order they
+came.
 """
 
 from bellbuoy import _core

@@ -1,7 +1,7 @@
 """Quantiles and fractions of classic histograms: series with an `le` label, one for each bucket.
 
-Histograms of one layout (the same bounds) are computed together, over all steps. Where buckets are missing at a step, that
-cell is computed from those that are there.
+Histograms of one layout (the same bounds) are computed together, over all steps. Where buckets are missing at a step,
+that cell is computed from those that are there.
 """
 
 from collections.abc import Callable, Iterator
@@ -99,7 +99,7 @@ def _bound(text: str) -> float:
 
 def _coalesced(bounds: Floats, counts: Floats) -> tuple[Floats, Floats]:
     """Buckets of equal bounds, written differently, added up."""
-    firsts = np.flatnonzero(np.concatenate([[True], np.diff(bounds) != 0]))
+    firsts = np.flatnonzero(np.concatenate([[True], bounds[1:] != bounds[:-1]]))
     return bounds[firsts], np.add.reduceat(counts, firsts, axis=1)
 
 

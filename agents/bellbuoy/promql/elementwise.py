@@ -18,13 +18,13 @@ MATH: dict[str, Callable[[Floats], Floats]] = {
     "ceil": np.ceil,
     "cos": np.cos,
     "cosh": np.cosh,
-    "deg": lambda values: values * 180 / np.pi,
+    "deg": lambda values: values * (180 / np.pi),
     "exp": np.exp,
     "floor": np.floor,
     "ln": np.log,
     "log10": np.log10,
     "log2": np.log2,
-    "rad": lambda values: values * np.pi / 180,
+    "rad": lambda values: values * (np.pi / 180),
     "sgn": np.sign,
     "sin": np.sin,
     "sinh": np.sinh,
@@ -53,13 +53,13 @@ def _moments(values: Floats) -> NDArray[np.datetime64]:
 def _since(moments: NDArray[np.datetime64], unit: str, part: str) -> NDArray[np.int64]:
     """How many of `part` since the moment's own `unit` began."""
     whole = moments.astype(f"datetime64[{unit}]").astype(f"datetime64[{part}]")
-    return (moments.astype(f"datetime64[{part}]") - whole).astype(np.int64)
+    return np.asarray((moments.astype(f"datetime64[{part}]") - whole).astype(np.int64))
 
 
 def _days_in_month(values: Floats) -> NDArray[np.int64]:
     months = _moments(values).astype("datetime64[M]")
     following = (months + np.timedelta64(1, "M")).astype("datetime64[D]")
-    return (following - months.astype("datetime64[D]")).astype(np.int64)
+    return np.asarray((following - months.astype("datetime64[D]")).astype(np.int64))
 
 
 _DATES: dict[str, Callable[[Floats], NDArray[np.int64]]] = {

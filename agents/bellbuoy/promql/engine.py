@@ -1,7 +1,7 @@
 """The engine: a query's text in, a QueryResult out. Synchronous; servers call it in threads of their own.
 
-It parses, lays the grid of steps, watches limits, and makes the result what leaves the program: names dropped that are to
-be, equal series made one, a range query's series sorted.
+It parses, lays the grid of steps, watches limits, and makes the result what leaves the program: names dropped that
+are to be, equal series made one, a range query's series sorted.
 """
 
 import time

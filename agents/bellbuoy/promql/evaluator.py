@@ -1,16 +1,16 @@
 """The evaluator: a syntax tree and a grid of steps in, one value for the whole grid out.
 
-Each node is evaluated once, over all steps at once. A subquery evaluates its expression over a grid of its own and makes
-windows of the result. What does not depend on the step (everything pinned by @) is evaluated for one step and spread.
-Functions of windows are in `rates` and `over_time`, of buckets in `classic`, of groups in `grouping`, of pairs of series in
-`matching`; here they are looked up, given their arguments, and their results put together. Float samples only: native
-histograms have no place in a Selection yet.
+Each node is evaluated once, over all steps at once. A subquery evaluates its expression over a grid of its own and
+makes windows of the result. What does not depend on the step (everything pinned by @) is evaluated for one step and
+spread. Functions of windows are in `rates` and `over_time`, of buckets in `classic`, of groups in `grouping`, of
+pairs of series in `matching`; here they are looked up, given their arguments, and their results put together. Float
+samples only: native histograms have no place in a Selection yet.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.errors import ExecutionError
 from bellbuoy.promql.nodes import (
     SET_OPERATORS,
+    TRIMS,
     Aggregate,
     At,
     Binary,
@@ -34,7 +35,6 @@ from bellbuoy.promql.nodes import (
     Unary,
     VectorSelector,
     unwrap,
-    walk,
 )
 from bellbuoy.promql.values import Floats, Ints, Mask, Scalar, Text, Vector, empty, stack, unlabeled
 from bellbuoy.promql.windows import Block, Samples, Selected, Windows, latest
@@ -71,7 +71,7 @@ _KERNELS: dict[str, Kernel] = {
     "ts_of_last_over_time": over_time.last_times,
     "ts_of_max_over_time": lambda block: over_time.extreme_times(block, largest=True),
     "ts_of_min_over_time": lambda block: over_time.extreme_times(block, largest=False),
-    "deriv": lambda block: (lambda slope, _, present: (slope, present))(*over_time.regressions(block, None)),
+    "deriv": over_time.slopes,
 }
 
 
@@ -262,6 +262,8 @@ class Evaluator:
 
     def _binary(self, expr: Binary) -> Value:
         left, right = self.evaluate(expr.left), self.evaluate(expr.right)
+        if expr.operator in TRIMS:
+            return self._trim(expr, left, right)
         if isinstance(left, Scalar) and isinstance(right, Scalar):
             return Scalar(matching.compute(expr.operator, left.values, right.values))
         if isinstance(left, Vector) and isinstance(right, Vector):
@@ -271,6 +273,15 @@ class Evaluator:
         if isinstance(left, Vector | Scalar) and isinstance(right, Vector | Scalar):
             return matching.with_scalar(expr, left, right)
         raise ExecutionError("BUG: binary operator on a range vector")
+
+    def _trim(self, expr: Binary, left: Value, right: Value) -> Vector:
+        """`</` and `>/` cut observations off native histograms; floats have none, which is said."""
+        if isinstance(left, Scalar) and isinstance(right, Scalar):
+            raise ExecutionError(f'operator "{expr.operator}" not allowed for Scalar operations')
+        if any(isinstance(side, Vector) and side.present.any() for side in (left, right)):
+            text = f'incompatible sample types encountered for binary operator "{expr.operator}"'
+            self._notes.info(expr, f"{text}: float {expr.operator} float")
+        return empty(len(self._times))
 
     # -- aggregations
 
@@ -365,11 +376,11 @@ class Evaluator:
 
     def _absent(self, expr: Call) -> Vector:
         there = self.vector(expr.arguments[0]).present.any(axis=0)
-        return unlabeled(np.ones(len(self._times)), ~there, labelling.labels_of_absent(expr))
+        return unlabeled(np.ones(len(self._times)), np.logical_not(there), labelling.labels_of_absent(expr))
 
     def _absent_over_time(self, expr: Call) -> Vector:
         there = self._map(self.windows(expr.arguments[0]), over_time.presence, drop_name=True).present.any(axis=0)
-        return unlabeled(np.ones(len(self._times)), ~there, labelling.labels_of_absent(expr))
+        return unlabeled(np.ones(len(self._times)), np.logical_not(there), labelling.labels_of_absent(expr))
 
     def _clamp(self, expr: Call) -> Vector:
         vector = self.vector(expr.arguments[0])
@@ -542,7 +553,7 @@ class Evaluator:
     def _vector(self, expr: Call) -> Vector:
         return unlabeled(self.scalar(expr.arguments[0]))
 
-    functions: "dict[str, Callable[[Evaluator, Call], Value]]" = {
+    functions: "ClassVar[dict[str, Callable[[Evaluator, Call], Value]]]" = {
         "absent": _absent,
         "absent_over_time": _absent_over_time,
         **dict.fromkeys(("changes", "delta", "increase", "rate", "resets"), _rate),

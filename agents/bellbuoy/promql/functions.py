@@ -35,11 +35,15 @@ class Function:
 def _functions() -> dict[str, Function]:
     table: dict[str, Function] = {}
 
-    def add(names: str, *arguments: ValueType, returns: ValueType = "vector", variadic: int = 0, new: bool = False) -> None:
+    def add(
+        names: str, *arguments: ValueType, returns: ValueType = "vector", variadic: int = 0, new: bool = False
+    ) -> None:
         for name in names.split():
             table[name] = Function(name, arguments, returns, variadic, new)
 
-    math = "abs acos acosh asin asinh atan atanh ceil cos cosh deg exp floor ln log10 log2 rad sgn sin sinh sqrt tan tanh"
+    math = (
+        "abs acos acosh asin asinh atan atanh ceil cos cosh deg exp floor ln log10 log2 rad sgn sin sinh sqrt tan tanh"
+    )
     add(f"{math} absent sort sort_desc timestamp", "vector")
     add("histogram_avg histogram_count histogram_stddev histogram_stdvar histogram_sum", "vector")
     add("day_of_month day_of_week day_of_year days_in_month hour minute month year", "vector", variadic=1)
@@ -74,7 +78,8 @@ def _functions() -> dict[str, Function]:
 FUNCTIONS = _functions()
 
 AGGREGATIONS = frozenset(
-    "sum avg count min max group stddev stdvar topk bottomk count_values quantile limitk limit_ratio".split()
+    {"sum", "avg", "count", "min", "max", "group", "stddev", "stdvar"}
+    | {"topk", "bottomk", "count_values", "quantile", "limitk", "limit_ratio"}
 )
 AGGREGATION_PARAMETERS: dict[str, ValueType] = {
     "topk": "scalar",

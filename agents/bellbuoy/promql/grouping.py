@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bellbuoy._core import LabelSets
 from bellbuoy.labels import format_labels
 from bellbuoy.promql.over_time import quantile_of_sorted
 from bellbuoy.promql.sums import grouped_sum, mean
 from bellbuoy.promql.values import Floats, Ints, Mask, Vector, empty
-from bellbuoy._core import LabelSets
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def select_extreme(groups: Groups, limits: Ints, *, largest: bool) -> tuple[Vect
     ranked = np.lexsort((np.where(kind == 0, key, 0.0).T, kind.T, np.broadcast_to(group, (steps, len(group)))), axis=-1)
     rank = np.empty((steps, len(group)), np.int64)
     np.put_along_axis(rank, ranked, np.arange(len(group)) - np.repeat(groups.starts, groups.sizes)[None, :], axis=1)
-    chosen = there & (rank.T < limits)
+    chosen = there & (limits > rank.T)
     return _masked(groups, chosen), groups.order[ranked[-1]]
 
 
@@ -202,5 +202,4 @@ def _plain(value: float) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    text = np.format_float_positional(value, unique=True, trim="-")
-    return text
+    return np.format_float_positional(value, unique=True, trim="-")

@@ -10,7 +10,8 @@ from bellbuoy.promql.errors import ParseError
 from bellbuoy.promql.functions import AGGREGATIONS
 
 KEYWORDS = frozenset(
-    "offset smoothed anchored by without on ignoring group_left group_right fill fill_left fill_right bool".split()
+    {"offset", "smoothed", "anchored", "by", "without", "on", "ignoring", "group_left", "group_right"}
+    | {"fill", "fill_left", "fill_right", "bool"}
 )
 WORD_OPERATORS = frozenset({"and", "or", "unless", "atan2"})
 
@@ -37,7 +38,7 @@ _UNCLOSED = {
 
 
 class Token(NamedTuple):
-    """`kind` is number, name, keyword, aggregation, string, operator or end; `text` is lower-cased for words with a meaning."""
+    """`kind` is number, name, keyword, aggregation, string, operator or end; words with a meaning are lower-cased."""
 
     kind: str
     text: str

@@ -1,7 +1,7 @@
 """Binary operators: which series meet which, and what comes of it.
 
-Series are paired once by their labels, for all steps; whether both are there is a mask. What may not be (two candidates on
-the "one" side at one step) is checked on counts a step, as Prometheus checks it, before pairs are made.
+Series are paired once by their labels, for all steps; whether both are there is a mask. What may not be (two
+candidates on the "one" side at one step) is checked on counts a step, as Prometheus checks it, before pairs are made.
 """
 
 from dataclasses import replace
@@ -216,7 +216,8 @@ def _duplicate_text(expr: Binary, signatures: _Signatures, one: Vector, crowded:
 
 def _show(labels: dict[str, str]) -> str:
     pairs = (
-        f"{name if is_legacy_label_name(name) else quote(name)}={quote(value)}" for name, value in sorted(labels.items())
+        f"{name if is_legacy_label_name(name) else quote(name)}={quote(value)}"
+        for name, value in sorted(labels.items())
     )
     return "{" + ", ".join(pairs) + "}"
 

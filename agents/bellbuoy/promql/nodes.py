@@ -14,6 +14,7 @@ from bellbuoy.promql.functions import FUNCTIONS, ValueType
 
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
+TRIMS = frozenset({"</", ">/"})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Functions of a window's samples: `sum_over_time` and its like.
 
-Each takes a block of windows and gives `(values, present)` [series, steps]. Windows are worked on by position: all first
-samples, all second ones, … so that a step of the loop is one array operation over every window that is that long.
+Each takes a block of windows and gives `(values, present)` [series, steps]. Windows are worked on by position: all
+first samples, all second ones, … so that a step of the loop is one array operation over every window that is that
+long.
 """
 
 from collections.abc import Callable
@@ -199,6 +200,12 @@ def regressions(block: Block, intercept_at: Ints | None) -> tuple[Floats, Floats
     slope = np.where(constant, np.where(infinite, np.nan, 0.0), slope)
     intercept = np.where(constant, np.where(infinite, np.nan, initial), intercept)
     return ranked.spread(slope), ranked.spread(intercept), present
+
+
+def slopes(block: Block) -> tuple[Floats, Mask]:
+    """The change per second, by regression."""
+    slope, _, present = regressions(block, None)
+    return slope, present
 
 
 def smoothed_exponentially(block: Block, smoothing: Floats, trend: Floats) -> tuple[Floats, Mask]:

@@ -7,7 +7,6 @@ last, over the whole tree. Experimental functions, duration expressions and modi
 import math
 import re
 from dataclasses import replace
-from typing import NoReturn, TypeVar
 
 from bellbuoy.labels import Matcher
 from bellbuoy.promql.checker import check
@@ -35,12 +34,10 @@ from bellbuoy.promql.nodes import (
 MAX_DEPTH = 200
 """How deep expressions may nest: far more than any person writes, far less than Python's stack holds."""
 
-_E = TypeVar("_E", bound=Expr)
-
 BINDING = {
     **dict.fromkeys(("or",), 1),
     **dict.fromkeys(("and", "unless"), 2),
-    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), 3),
+    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">=", "</", ">/"), 3),
     **dict.fromkeys(("+", "-"), 4),
     **dict.fromkeys(("*", "/", "%", "atan2"), 5),
     "^": 6,
@@ -115,38 +112,38 @@ class _Parser:
 
     def expect(self, operator: str, context: str = "", wanted: str = "") -> Token:
         if not self.at(operator):
-            self.unexpected(context, wanted)
+            raise self.unexpected(context, wanted)
         return self.take()
 
-    def fail(self, start: int, end: int, reason: str) -> NoReturn:
-        raise ParseError(self.query, start, end, reason)
+    def error(self, start: int, end: int, reason: str) -> ParseError:
+        return ParseError(self.query, start, end, reason)
 
-    def unexpected(self, context: str = "", wanted: str = "") -> NoReturn:
+    def unexpected(self, context: str = "", wanted: str = "") -> ParseError:
         where = f" in {context}" if context else ""
         hint = f", expected {wanted}" if wanted else ""
-        self.fail(self.token.start, self.token.end, f"unexpected {_describe(self.token)}{where}{hint}")
+        return self.error(self.token.start, self.token.end, f"unexpected {_describe(self.token)}{where}{hint}")
 
     def text_of(self, token: Token) -> str:
         try:
             return unquote(token.raw)
         except UnquoteError as e:
-            self.fail(token.start, token.end, str(e))
+            raise self.error(token.start, token.end, str(e)) from e
 
     # -- expressions
 
     def whole(self) -> Expr:
         if self.token.kind == "end":
-            self.fail(0, 0, "no expression found in input")
+            raise self.error(0, 0, "no expression found in input")
         expr = self.expression(0)
         if self.token.kind != "end":
-            self.unexpected()
+            raise self.unexpected()
         return expr
 
     def expression(self, binding: int) -> Expr:
         """An expression whose operators bind tighter than `binding`."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            self.fail(self.token.start, self.token.end, f"expression nested deeper than {MAX_DEPTH} levels")
+            raise self.error(self.token.start, self.token.end, f"expression nested deeper than {MAX_DEPTH} levels")
         left = self.postfix(self.prefix())
         while self.token.kind == "operator" and BINDING.get(self.token.text, 0) > binding:
             operator = self.take().text
@@ -187,7 +184,7 @@ class _Parser:
         if self.at("-") or self.at("+"):
             self.take()
         if self.token.kind != "number":
-            self.unexpected(context, wanted)
+            raise self.unexpected(context, wanted)
         value, is_duration = parse_number(self.take().raw)
         return NumberLiteral(sign * value, is_duration, span=Span(start, self.end))
 
@@ -203,10 +200,10 @@ class _Parser:
             elif token.kind == "string":
                 labels.append(self.text_of(token))
             else:
-                self.unexpected("grouping opts", "label")
+                raise self.unexpected("grouping opts", "label")
             self.take()
             if not self.skip(",") and not self.at(")"):
-                self.unexpected("grouping opts", '"," or ")"')
+                raise self.unexpected("grouping opts", '"," or ")"')
         self.take()
         return tuple(labels)
 
@@ -233,7 +230,7 @@ class _Parser:
         if is_name or token.text in WORD_OPERATORS:
             self.take()
             return self.selector(token.raw, token.start)
-        self.unexpected()
+        raise self.unexpected()
 
     def unary(self) -> Expr:
         sign = self.take()
@@ -252,12 +249,12 @@ class _Parser:
                     if name:
                         previous = self.tokens[self.index - 1]
                         reason = f'metric name must not be set twice: "{name}" or "{found}"'
-                        self.fail(previous.start, previous.end, reason)
+                        raise self.error(previous.start, previous.end, reason)
                     name = found
                 else:
                     matchers.append(found)
                 if not self.skip(",") and not self.at("}"):
-                    self.unexpected("label matching", '"," or "}"')
+                    raise self.unexpected("label matching", '"," or "}"')
             self.take()
         return VectorSelector(name, tuple(matchers), span=Span(start, self.end))
 
@@ -269,21 +266,21 @@ class _Parser:
         elif token.kind == "name":
             label = token.raw
         else:
-            self.unexpected("label matching", 'identifier or "}"')
+            raise self.unexpected("label matching", 'identifier or "}"')
         self.take()
         operator = self.token
         if operator.kind == "operator" and operator.text in ("=", "!=", "=~", "!~"):
             self.take()
             if self.token.kind != "string":
-                self.unexpected("label matching", "string")
+                raise self.unexpected("label matching", "string")
             value = self.text_of(self.take())
             try:
                 return Matcher(label, operator.text, value)
             except ValueError as e:
-                self.fail(token.start, self.end, f"error parsing regexp: {e}")
+                raise self.error(token.start, self.end, f"error parsing regexp: {e}") from e
         if token.kind == "string" and label and (self.at(",") or self.at("}")):
             return label
-        self.unexpected("label matching", "label matching operator")
+        raise self.unexpected("label matching", "label matching operator")
 
     def call(self) -> Call:
         token = self.take()
@@ -291,7 +288,7 @@ class _Parser:
         if name.lower() in ("start", "end", "step", "range", "min_of", "max_of"):  # keywords in Prometheus: any case
             name = name.lower()
         if name not in FUNCTIONS:
-            self.fail(token.start, token.end, f'unknown function with name "{name}"')
+            raise self.error(token.start, token.end, f'unknown function with name "{name}"')
         arguments = self.arguments()
         return Call(name, arguments, span=Span(token.start, self.end))
 
@@ -303,9 +300,9 @@ class _Parser:
             comma = self.token
             if self.skip(","):
                 if self.at(")"):
-                    self.fail(comma.start, comma.end, "trailing commas not allowed in function call args")
+                    raise self.error(comma.start, comma.end, "trailing commas not allowed in function call args")
             elif not self.at(")"):
-                self.unexpected()
+                raise self.unexpected()
         self.take()
         return tuple(arguments)
 
@@ -313,17 +310,17 @@ class _Parser:
         token = self.take()
         grouping = self.grouping()
         if not self.at("("):
-            self.unexpected("aggregation")
+            raise self.unexpected("aggregation")
         arguments = self.arguments()
         labels, without = grouping or self.grouping() or ((), False)
         span = Span(token.start, self.end)
         wanted = 2 if token.text in AGGREGATION_PARAMETERS else 1
         if not arguments:
-            self.fail(span.start, span.end, "no arguments for aggregate expression provided")
+            raise self.error(span.start, span.end, "no arguments for aggregate expression provided")
         if len(arguments) != wanted:
             reason = f"expected {wanted}, got {len(arguments)}"
             reason = f"wrong number of arguments for aggregate expression provided, {reason}"
-            self.fail(span.start, span.end, reason)
+            raise self.error(span.start, span.end, reason)
         parameter = arguments[0] if wanted == 2 else None
         return Aggregate(token.text, arguments[-1], parameter, labels, without, span=span)
 
@@ -344,7 +341,7 @@ class _Parser:
                 duration = _as_duration(self.duration_atom(is_offset=True))
                 target = self.modifiable(expr, "offset")
                 if target.offset is not None:
-                    self.fail(expr.span.start, expr.span.end, "offset may not be set multiple times")
+                    raise self.error(expr.span.start, expr.span.end, "offset may not be set multiple times")
                 expr = self.modified(expr, replace(target, offset=duration))
             elif self.at_keyword("anchored", "smoothed"):
                 expr = self.extended(expr, self.take().text)
@@ -352,7 +349,7 @@ class _Parser:
                 at = self.at_time(expr)
                 target = self.modifiable(expr, "@")
                 if target.at is not None:
-                    self.fail(expr.span.start, expr.span.end, "@ <timestamp> may not be set multiple times")
+                    raise self.error(expr.span.start, expr.span.end, "@ <timestamp> may not be set multiple times")
                 expr = self.modified(expr, replace(target, at=at))
             else:
                 return expr
@@ -360,7 +357,7 @@ class _Parser:
     def modifiable(self, expr: Expr, modifier: str) -> VectorSelector | Subquery:
         target = expr.selector if isinstance(expr, MatrixSelector) else expr
         if not isinstance(target, VectorSelector | Subquery):
-            self.fail(expr.span.start, expr.span.end, f"{modifier} {_MODIFIABLE}")
+            raise self.error(expr.span.start, expr.span.end, f"{modifier} {_MODIFIABLE}")
         return target
 
     def modified(self, expr: Expr, target: Expr) -> Expr:
@@ -372,13 +369,13 @@ class _Parser:
     def extended(self, expr: Expr, word: str) -> Expr:
         target = expr.selector if isinstance(expr, MatrixSelector) else expr
         if isinstance(target, Subquery):
-            self.fail(expr.span.start, expr.span.end, f"{word} modifier is not supported for subqueries")
+            raise self.error(expr.span.start, expr.span.end, f"{word} modifier is not supported for subqueries")
         if not isinstance(target, VectorSelector):
-            self.fail(expr.span.start, expr.span.end, f"{word} modifier not implemented")
+            raise self.error(expr.span.start, expr.span.end, f"{word} modifier not implemented")
         target = replace(target, anchored=True) if word == "anchored" else replace(target, smoothed=True)
         if target.anchored and target.smoothed:
             reason = "anchored and smoothed modifiers cannot be used together"
-            self.fail(expr.span.start, expr.span.end, reason)
+            raise self.error(expr.span.start, expr.span.end, reason)
         return self.modified(expr, target)
 
     def at_time(self, expr: Expr) -> float | str:
@@ -392,7 +389,7 @@ class _Parser:
         if not math.isfinite(value) or abs(value) >= 2**63:
             shown = "NaN" if math.isnan(value) else f"{value:+}".replace("inf", "Inf")
             reason = f"timestamp out of bounds for @ modifier: {shown}"
-            self.fail(expr.span.start, expr.span.end, reason)
+            raise self.error(expr.span.start, expr.span.end, reason)
         return round(value * 1000) / 1000
 
     def brackets(self, expr: Expr) -> Expr:
@@ -404,21 +401,21 @@ class _Parser:
             return Subquery(expr, extent, step, span=Span(expr.span.start, self.end))
         self.expect("]", "subquery or range", '":" or "]"')
         if not isinstance(expr, VectorSelector):
-            self.fail(opening.start, self.end, "ranges only allowed for vector selectors")
+            raise self.error(opening.start, self.end, "ranges only allowed for vector selectors")
         if expr.offset is not None:
-            self.fail(opening.start, self.end, "no offset modifiers allowed before range")
+            raise self.error(opening.start, self.end, "no offset modifiers allowed before range")
         if expr.at is not None:
-            self.fail(opening.start, self.end, "no @ modifiers allowed before range")
+            raise self.error(opening.start, self.end, "no @ modifiers allowed before range")
         return MatrixSelector(expr, extent, span=Span(expr.span.start, self.end))
 
     # -- durations
 
     def positive_duration(self, context: str) -> Duration:
         if self.at("]") or self.token.kind in ("string", "end"):
-            self.unexpected(context, _DURATION_HINT)
+            raise self.unexpected(context, _DURATION_HINT)
         duration = _as_duration(self.duration(0))
         if isinstance(duration, NumberLiteral) and duration.value <= 0:
-            self.fail(duration.span.start, duration.span.end, "duration must be greater than 0")
+            raise self.error(duration.span.start, duration.span.end, "duration must be greater than 0")
         return duration
 
     def duration(self, binding: int) -> Duration:
@@ -428,14 +425,14 @@ class _Parser:
             right = self.duration(BINDING[operator.text] - (operator.text == "^"))
             if operator.text in "/%" and isinstance(right, NumberLiteral) and right.value == 0:
                 reason = "division by zero" if operator.text == "/" else "modulo by zero"
-                self.fail(operator.start, operator.end, reason)
+                raise self.error(operator.start, operator.end, reason)
             left = DurationExpr(operator.text, left, right, span=Span(left.span.start, right.span.end))
         return left
 
     def duration_atom(self, *, is_offset: bool) -> Duration:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            self.fail(self.token.start, self.token.end, f"expression nested deeper than {MAX_DEPTH} levels")
+            raise self.error(self.token.start, self.token.end, f"expression nested deeper than {MAX_DEPTH} levels")
         try:
             return self._duration_atom(is_offset=is_offset)
         finally:
@@ -446,7 +443,7 @@ class _Parser:
         if token.kind == "number":
             value, is_duration = parse_number(self.take().raw)
             if not abs(value) * 1e9 < 2**63:
-                self.fail(token.start, token.end, "duration out of range")
+                raise self.error(token.start, token.end, "duration out of range")
             return NumberLiteral(value, is_duration, span=Span(token.start, token.end))
         if token.kind == "operator" and token.text in ("+", "-"):
             self.take()
@@ -459,7 +456,9 @@ class _Parser:
             inner = self.duration(0)
             self.expect(")")
             span = Span(token.start, self.end)
-            return replace(inner, span=span) if isinstance(inner, NumberLiteral) else DurationExpr("()", inner, span=span)
+            return (
+                replace(inner, span=span) if isinstance(inner, NumberLiteral) else DurationExpr("()", inner, span=span)
+            )
         word = token.raw.lower()
         if token.kind == "name" and self.following.text == "(" and word in ("step", "range", "min_of", "max_of"):
             self.take()
@@ -471,7 +470,7 @@ class _Parser:
                 right = self.duration(0)
             self.expect(")")
             return DurationExpr(word, left, right, span=Span(token.start, self.end))
-        self.unexpected("offset" if is_offset else "subquery or range selector", _DURATION_HINT)
+        raise self.unexpected("offset" if is_offset else "subquery or range selector", _DURATION_HINT)
 
 
 def _as_duration(duration: Duration) -> Duration:

@@ -1,8 +1,10 @@
 """What counters and gauges did in a window: rate, increase, delta, irate, idelta, changes, resets.
 
-Each takes a block of windows and gives `(values, present)` [series, steps]. The extended forms (anchored, smoothed) take
-the samples just outside the window for its ends, instead of extrapolating.
+Each takes a block of windows and gives `(values, present)` [series, steps]. The extended forms (anchored, smoothed)
+take the samples just outside the window for its ends, instead of extrapolating.
 """
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -74,7 +76,7 @@ def _chunks(lengths: Ints) -> list[slice]:
         return [slice(0, len(lengths))]
     cuts = total.searchsorted(np.arange(_MOST_AT_ONCE, int(total[-1]), _MOST_AT_ONCE))
     edges = [0, *sorted({int(cut) for cut in cuts} - {0}), len(lengths)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def instant(block: Block, *, is_rate: bool) -> tuple[Floats, Mask]:
@@ -149,10 +151,12 @@ def smoothed(block: Block, *, is_counter: bool, is_rate: bool) -> tuple[Floats, 
     starts, ends = np.broadcast_to(block.starts, low.shape), np.broadcast_to(block.ends, low.shape)
     present = present & (times[last] > starts) & (times[first] <= ends)
     following = np.minimum(first + 1, end)
-    left = np.where(times[first] < starts, _between(block, first, following, starts, is_counter), values[first])
+    left = np.where(
+        times[first] < starts, _between(block, first, following, starts, is_counter=is_counter), values[first]
+    )
     previous = np.maximum(last - 1, 0)
     interpolate = (last > low) & (times[last] > ends)
-    right = np.where(interpolate, _between(block, previous, last, ends, is_counter), values[last])
+    right = np.where(interpolate, _between(block, previous, last, ends, is_counter=is_counter), values[last])
     change = right - left
     if is_counter:
         # Between samples strictly inside the window, then at its two ends.
@@ -169,14 +173,14 @@ def smoothed(block: Block, *, is_counter: bool, is_rate: bool) -> tuple[Floats, 
     return change / block.range_seconds if is_rate else change, present
 
 
-def _between(block: Block, before: Ints, after: Ints, at: Ints, is_counter: bool) -> Floats:  # noqa: FBT001
+def _between(block: Block, before: Ints, after: Ints, at: Ints, *, is_counter: bool) -> Floats:
     """The value at a time between two samples, on a straight line; a counter that was reset starts from zero."""
     times, values = block.timestamps, block.values
     y1, y2 = values[before], values[after]
     with np.errstate(all="ignore"):
         if is_counter:
             y1 = np.where(y2 < y1, 0.0, y1)
-        return y1 + (y2 - y1) * (at - times[before]) / (times[after] - times[before])
+        return np.asarray(y1 + (y2 - y1) * (at - times[before]) / (times[after] - times[before]))
 
 
 def interpolated(block: Block) -> tuple[Floats, Mask]:
@@ -189,7 +193,7 @@ def interpolated(block: Block) -> tuple[Floats, Mask]:
     ends = np.broadcast_to(block.ends, block.low.shape)
     has_after, has_before = following < block.high, following > block.low
     exact = has_after & (times[after] == ends)
-    line = np.where(has_after & has_before, _between(block, before, after, ends, False), values[before])  # noqa: FBT003
+    line = np.where(has_after & has_before, _between(block, before, after, ends, is_counter=False), values[before])
     return np.where(exact, values[after], line), exact | has_before
 
 

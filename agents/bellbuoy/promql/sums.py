@@ -23,10 +23,11 @@ class Running:
         """Add a term to each of the first `len(terms)` sums."""
         m = len(terms)
         before = self.total[:m]
-        after = before + terms
-        larger = np.abs(before) >= np.abs(terms)
-        lost = np.where(larger, (before - after) + terms, (terms - after) + before)
-        self.error[:m] = np.where(np.isinf(after), 0.0, self.error[:m] + lost)
+        with np.errstate(over="ignore", invalid="ignore"):
+            after = before + terms
+            larger = np.abs(before) >= np.abs(terms)
+            lost = np.where(larger, (before - after) + terms, (terms - after) + before)
+            self.error[:m] = np.where(np.isinf(after), 0.0, self.error[:m] + lost)
         self.total[:m] = after
 
     @property

@@ -81,7 +81,7 @@ def unlabeled(values: Floats, present: Mask | None = None, labels: dict[str, str
 
 def is_stale(values: Floats) -> Mask:
     """Which values are stale markers. Other NaNs are not."""
-    return values.view(np.int64) == STALE_BITS
+    return np.asarray(values.view(np.int64) == STALE_BITS)
 
 
 def drop_names(labels: LabelSets, rows: Mask) -> LabelSets:

@@ -107,7 +107,7 @@ class Samples:
         keys = flat - low + number * width
         wanted = np.clip(times, low, high) - low
         queries = (np.arange(len(members)) * width)[:, None] + wanted[None, :]
-        return keys.searchsorted(queries.ravel(), side).reshape(queries.shape) - firsts[:, None]
+        return np.asarray(keys.searchsorted(queries.ravel(), side).reshape(queries.shape) - firsts[:, None])
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,7 @@ class Windows:
             rows = slice(first, min(count, first + size))
             base = samples.offsets[rows][:, None]
             clocks = clock[rows]
-            yield Block(
-                samples, rows, low[clocks] + base, high[clocks] + base, self.starts, self.ends, self.before_ms
-            )
+            yield Block(samples, rows, low[clocks] + base, high[clocks] + base, self.starts, self.ends, self.before_ms)
 
 
 def latest(samples: Samples, ends: Ints, lookback_ms: int) -> tuple[Ints, Mask]:
