@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from bellbuoy.alertmanager import Options, run
-from bellbuoy.alertmanager.times import SECOND, format_time
+from bellbuoy.alertmanager.times import SECOND, Clock, format_time
 
 # How long nothing must happen before time jumps: more than the loopback takes.
 IDLE_SECONDS = 0.001
@@ -102,6 +102,19 @@ class Webhook:
 @pytest.fixture
 async def webhook() -> AsyncIterator[Webhook]:
     """A webhook that listens."""
+    async with _listening_webhook() as hook:
+        yield hook
+
+
+@pytest.fixture
+async def other_webhook() -> AsyncIterator[Webhook]:
+    """Another one."""
+    async with _listening_webhook() as hook:
+        yield hook
+
+
+@contextlib.asynccontextmanager
+async def _listening_webhook() -> AsyncIterator[Webhook]:
     hook = Webhook([], [], [])
 
     async def take(request: web.Request) -> web.Response:
@@ -127,7 +140,7 @@ class Alertmanager:
 
     url: str
     session: aiohttp.ClientSession
-    clock: LoopClock
+    clock: Clock
 
     async def get(self, path: str, **params: Any) -> Any:
         """The JSON of a path."""
@@ -181,7 +194,7 @@ def write_config(folder: Path, text: str, *, replacements: Mapping[str, str]) ->
 
 
 @contextlib.asynccontextmanager
-async def running(options: Options, *, clock: LoopClock | None = None) -> AsyncIterator[Alertmanager]:
+async def running(options: Options, *, clock: Clock | None = None) -> AsyncIterator[Alertmanager]:
     """One that runs inside the block and stops gracefully at its end."""
     clock = clock or LoopClock()
     stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
@@ -204,7 +217,7 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[Alertmanager]]
 def start(tmp_path: Path, webhook: Webhook) -> Start:
     """Start one with this configuration, in which `$HOOK` is the webhook's URL; its state stays between starts."""
 
-    def start(config: str, *, clock: LoopClock | None = None, **options: Any) -> Any:
+    def start(config: str, *, clock: Clock | None = None, **options: Any) -> Any:
         path = write_config(tmp_path, config, replacements={"HOOK": webhook.url})
         given = {"config_file": path, "storage_path": tmp_path / "data", "listen": "127.0.0.1:0"} | options
         return running(Options(**given), clock=clock)

@@ -298,9 +298,10 @@ def _link(url: str) -> str:
 
 
 def _plain(markup: str) -> str:
-    """Markup as text: links as their words, no escapes."""
+    """Markup as text: links as their words, bold lines as they are, no escapes."""
     text = re.sub(r"<!date\^[^|>]*\|([^>]*)>", r"\1", markup)
     text = re.sub(r"<([^|>]+)\|([^>]*)>", r"\2", text)
+    text = re.sub(r"^\*(.+)\*$", r"\1", text, flags=re.M)
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
@@ -340,9 +341,9 @@ def _render_block(block: dict[str, Any]) -> list[str]:
         return [text, "─" * min(len(text) + 1, 72)]
     if kind == "section":
         lines = _plain(block["text"]["text"]).splitlines() if "text" in block else []
-        pairs = [_plain(field["text"]).split("\n", 1) for field in block.get("fields", [])]
+        pairs = [_plain(field["text"]).split("\n") for field in block.get("fields", [])]
         width = max((len(name) for name, *_ in pairs), default=0)
-        return lines + [f"  {name.strip('*'):<{width}} {' '.join(rest)}".rstrip() for name, *rest in pairs]
+        return lines + [f"  {name:<{width}}  {' '.join(rest)}".rstrip() for name, *rest in pairs]
     if kind == "actions":
         return [f"  [{button['text']['text']}] {button['url']}" for button in block["elements"]]
     if kind == "context":
