@@ -13,8 +13,9 @@ import numpy as np
 
 from bellbuoy._core import LabelSets
 from bellbuoy.promql.annotations import Annotations
+from bellbuoy.promql.calls import Value
 from bellbuoy.promql.errors import InvalidQuery, QueryCanceled, QueryTimeout
-from bellbuoy.promql.evaluator import Evaluator, Query, Queryable, Value
+from bellbuoy.promql.evaluator import Evaluator, Query, Queryable
 from bellbuoy.promql.nodes import Expr, MatrixSelector, unwrap
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.rates import extended_samples

@@ -23,7 +23,7 @@ def check_label_name(name: str, context: str) -> None:
 
 
 def replace_label(vector: Vector, target: str, template: str, source: str, pattern: str) -> Vector:
-    """label_replace: where the pattern matches all of the source label's value, the target becomes the template's text."""
+    """label_replace: where the pattern matches all of the source label's value, the target becomes the template."""
     try:
         regex = Regex(f"(?s:{pattern})")
     except ValueError as e:

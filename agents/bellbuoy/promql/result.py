@@ -19,8 +19,8 @@ class QueryResult:
     """A query's result.
 
     `values` and `present` are [series, steps] over `times`; a vector has one step, a scalar one series and one step.
-    A range vector (`metric[5m]` as an instant query) is a matrix whose samples have times of their own: `offsets` is then
-    set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`.
+    A range vector (`metric[5m]` as an instant query) is a matrix whose samples have times of their own: `offsets` is
+    then set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`.
     """
 
     kind: Kind

@@ -1,0 +1,327 @@
+"""Functions of PromQL, called with an evaluator for their arguments.
+
+Most are one kernel over windows or one function of single values, and are looked up; those with arguments or rules of
+their own stand below, in the order of their names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from bellbuoy.promql import classic, elementwise, labelling, over_time, rates
+from bellbuoy.promql.errors import ExecutionError
+from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, unwrap
+from bellbuoy.promql.values import Floats, Mask, Scalar, Text, Vector, empty, stack, unlabeled
+from bellbuoy.promql.windows import Block, Windows
+
+if TYPE_CHECKING:
+    from bellbuoy.promql.evaluator import Evaluator
+
+Value: TypeAlias = Scalar | Text | Vector | Windows
+Kernel: TypeAlias = Callable[[Block], tuple[Floats, Mask]]
+
+_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
+KEEPS_NAME = frozenset({"first_over_time", "last_over_time"})
+TIMED = frozenset({"time", "timestamp", "start_timestamp", "predict_linear"}) | elementwise.DATE_FUNCTIONS
+
+_EXTENDED = {
+    "anchored": ("changes", "delta", "increase", "rate", "resets"),
+    "smoothed": ("delta", "increase", "rate"),
+}
+
+_KERNELS: dict[str, Kernel] = {
+    "avg_over_time": over_time.averages,
+    "count_over_time": over_time.counts,
+    "first_over_time": over_time.firsts,
+    "idelta": lambda block: rates.instant(block, is_rate=False),
+    "irate": lambda block: rates.instant(block, is_rate=True),
+    "last_over_time": over_time.lasts,
+    "mad_over_time": over_time.absolute_deviations,
+    "max_over_time": lambda block: over_time.extremes(block, np.fmax),
+    "min_over_time": lambda block: over_time.extremes(block, np.fmin),
+    "present_over_time": over_time.presence,
+    "stddev_over_time": lambda block: over_time.variances(block, root=True),
+    "stdvar_over_time": lambda block: over_time.variances(block, root=False),
+    "sum_over_time": over_time.sums,
+    "ts_of_first_over_time": over_time.first_times,
+    "ts_of_last_over_time": over_time.last_times,
+    "ts_of_max_over_time": lambda block: over_time.extreme_times(block, largest=True),
+    "ts_of_min_over_time": lambda block: over_time.extreme_times(block, largest=False),
+    "deriv": over_time.slopes,
+}
+
+
+def call(ev: Evaluator, expr: Call) -> Value:
+    """The function's value at every step."""
+    name, arguments = expr.function, expr.arguments
+    _check_extended(expr)
+    if name in elementwise.MATH:
+        vector = ev.vector(arguments[0])
+        with np.errstate(all="ignore"):
+            return vector.with_values(elementwise.MATH[name](vector.values), drop_name=True)
+    if name in elementwise.DATE_FUNCTIONS:
+        if not arguments:
+            return unlabeled(elementwise.date_part(name, ev.times / 1000))
+        vector = ev.vector(arguments[0])
+        return vector.with_values(elementwise.date_part(name, vector.values), drop_name=True)
+    if name in _KERNELS:
+        return ev.over(expr, arguments[0], _KERNELS[name])
+    return _FUNCTIONS[name](ev, expr)
+
+
+def _check_extended(expr: Call) -> None:
+    for argument in map(unwrap, expr.arguments):
+        if not isinstance(argument, MatrixSelector):
+            continue
+        for modifier, allowed in _EXTENDED.items():
+            if getattr(argument.selector, modifier) and expr.function not in allowed:
+                names = ", ".join(allowed)
+                text = f"{modifier} modifier can only be used with: {names} - not with {expr.function}"
+                raise ExecutionError(text)
+
+
+def _absent(ev: Evaluator, expr: Call) -> Vector:
+    there = ev.vector(expr.arguments[0]).present.any(axis=0)
+    return unlabeled(np.ones(len(ev.times)), np.logical_not(there), labelling.labels_of_absent(expr))
+
+
+def _absent_over_time(ev: Evaluator, expr: Call) -> Vector:
+    there = ev.map(ev.windows(expr.arguments[0]), over_time.presence, drop_name=True).present.any(axis=0)
+    return unlabeled(np.ones(len(ev.times)), np.logical_not(there), labelling.labels_of_absent(expr))
+
+
+def _clamp(ev: Evaluator, expr: Call) -> Vector:
+    vector = ev.vector(expr.arguments[0])
+    bounds = [ev.scalar(argument) for argument in expr.arguments[1:]]
+    values, present = vector.values, vector.present
+    if expr.function == "clamp_max":
+        values = np.minimum(values, bounds[0])
+    elif expr.function == "clamp_min":
+        values = np.maximum(values, bounds[0])
+    else:
+        values = np.maximum(bounds[0], np.minimum(bounds[1], values))
+        present = present & ~(bounds[0] > bounds[1])
+    return vector.with_values(values, present, drop_name=True)
+
+
+def _edge(ev: Evaluator, expr: Call) -> Scalar:
+    query = ev.query
+    value = {"start": query.start, "end": query.end, "step": query.step, "range": query.end - query.start}
+    return Scalar(np.full(len(ev.times), value[expr.function] / 1000))
+
+
+def _double_exponential_smoothing(ev: Evaluator, expr: Call) -> Vector:
+    smoothing, trend = ev.scalar(expr.arguments[1]), ev.scalar(expr.arguments[2])
+    windows = ev.windows(expr.arguments[0])
+    for values, name, short in ((smoothing, "smoothing", "sf"), (trend, "trend", "tf")):
+        wrong = values[(values <= 0) | (values >= 1)]
+        if len(wrong) and len(windows.samples.labels):
+            raise ExecutionError(f"invalid {name} factor. Expected: 0 < {short} < 1, got: {wrong[0]:f}")
+    return ev.map(windows, lambda b: over_time.smoothed_exponentially(b, smoothing, trend), drop_name=True)
+
+
+def _histogram_fraction(ev: Evaluator, expr: Call) -> Vector:
+    lower, upper = ev.scalar(expr.arguments[0]), ev.scalar(expr.arguments[1])
+    histograms = classic.Histograms(ev.vector(expr.arguments[2]), expr.arguments[2], ev.notes)
+    return histograms.compute(classic.fraction(lower, upper))
+
+
+def _histogram_quantile(ev: Evaluator, expr: Call) -> Vector:
+    quantile = ev.scalar(expr.arguments[0])
+    ev.check_quantile(expr.arguments[0], quantile)
+    histograms = classic.Histograms(ev.vector(expr.arguments[1]), expr.arguments[1], ev.notes)
+    return histograms.compute(classic.quantile(quantile))
+
+
+def _histogram_quantiles(ev: Evaluator, expr: Call) -> Vector:
+    label = _text(ev, expr.arguments[1])
+    labelling.check_label_name(label, "label name")
+    histograms = classic.Histograms(ev.vector(expr.arguments[0]), expr.arguments[0], ev.notes)
+    parts = []
+    for argument in expr.arguments[2:]:
+        quantile = ev.scalar(argument)
+        ev.check_quantile(argument, quantile)
+        part = histograms.compute(classic.quantile(quantile))
+        values = quantile if len(set(quantile.tolist())) > 1 else quantile[:1]
+        for step, value in enumerate(values.tolist()):
+            here = part.present if len(values) == 1 else part.present & (np.arange(part.steps) == step)
+            labels = part.labels.set(label, [_openmetrics(value)] * len(part.labels))
+            parts.append(replace(part, labels=labels, present=here))
+    return stack(parts) if parts else empty(len(ev.times))
+
+
+def _integral(ev: Evaluator, expr: Call) -> Vector:
+    rule = np.full(len(ev.times), 2.0)
+    if len(expr.arguments) > 1:
+        rule = ev.scalar(expr.arguments[1])
+        for value in dict.fromkeys(rule[~np.isin(rule, (0.0, 1.0, 2.0))].tolist()):
+            text = f"integral rule should be 0 (left), 1 (right) or 2 (mid-point), got {value:g}, using mid-point"
+            ev.notes.warn(expr.arguments[1], text)
+    return ev.map(ev.windows(expr.arguments[0]), lambda b: over_time.integrals(b, rule), drop_name=True)
+
+
+def _info(ev: Evaluator, expr: Call) -> Vector:
+    raise ExecutionError("info() is not available; join with on() and group_left() instead")
+
+
+def _label_join(ev: Evaluator, expr: Call) -> Vector:
+    target, separator, *sources = [_text(ev, argument) for argument in expr.arguments[1:]]
+    return labelling.join_labels(ev.vector(expr.arguments[0]), target, separator, sources)
+
+
+def _label_replace(ev: Evaluator, expr: Call) -> Vector:
+    target, template, source, pattern = [_text(ev, argument) for argument in expr.arguments[1:]]
+    return labelling.replace_label(ev.vector(expr.arguments[0]), target, template, source, pattern)
+
+
+def _max_of(ev: Evaluator, expr: Call) -> Scalar:
+    left, right = (ev.scalar(argument) for argument in expr.arguments)
+    return Scalar(np.maximum(left, right) if expr.function == "max_of" else np.minimum(left, right))
+
+
+def _of_native(ev: Evaluator, expr: Call) -> Vector:
+    """Functions of native histograms, of which float samples have none."""
+    ev.vector(expr.arguments[0])
+    return empty(len(ev.times))
+
+
+def _pi(ev: Evaluator, expr: Call) -> Scalar:
+    return Scalar(np.full(len(ev.times), math.pi))
+
+
+def _predict_linear(ev: Evaluator, expr: Call) -> Vector:
+    seconds, times = ev.scalar(expr.arguments[1]), ev.times
+
+    def predict(block: Block) -> tuple[Floats, Mask]:
+        slope, intercept, present = over_time.regressions(block, times)
+        with np.errstate(invalid="ignore"):
+            return slope * seconds + intercept, present
+
+    return ev.over(expr, expr.arguments[0], predict)
+
+
+def _quantile_over_time(ev: Evaluator, expr: Call) -> Vector:
+    quantile = ev.scalar(expr.arguments[0])
+    windows = ev.windows(expr.arguments[1])
+    if len(windows.samples.labels):
+        ev.check_quantile(expr.arguments[0], quantile)
+    return ev.map(windows, lambda block: over_time.quantiles(block, quantile), drop_name=True)
+
+
+def _rate(ev: Evaluator, expr: Call) -> Vector:
+    """rate, increase, delta, changes and resets: what may be anchored, and most of it smoothed."""
+    name, argument = expr.function, unwrap(expr.arguments[0])
+    selector = argument.selector if isinstance(argument, MatrixSelector) else None
+    is_anchored = selector is not None and selector.anchored
+    is_counter, is_rate = name != "delta", name == "rate"
+    if name in ("changes", "resets"):
+        only_falls = name == "resets"
+        return ev.over(expr, argument, lambda b: rates.transitions(b, only_falls=only_falls, is_anchored=is_anchored))
+    form = rates.extrapolated
+    if selector is not None and (is_anchored or selector.smoothed):
+        form = rates.anchored if is_anchored else rates.smoothed
+    result = ev.over(expr, argument, lambda b: form(b, is_counter=is_counter, is_rate=is_rate))
+    if is_counter:
+        for metric in dict.fromkeys(result.labels.get("__name__")):
+            if metric and not metric.endswith(_COUNTER_SUFFIXES):
+                ev.notes.possible_non_counter(expr.arguments[0], metric)
+    return result
+
+
+def _round(ev: Evaluator, expr: Call) -> Vector:
+    vector = ev.vector(expr.arguments[0])
+    nearest = ev.scalar(expr.arguments[1]) if len(expr.arguments) > 1 else np.ones(len(ev.times))
+    return vector.with_values(elementwise.round_to(vector.values, nearest), drop_name=True)
+
+
+def _scalar(ev: Evaluator, expr: Call) -> Scalar:
+    vector = ev.vector(expr.arguments[0])
+    alone = vector.present.sum(axis=0) == 1
+    return Scalar(np.where(alone, np.where(vector.present, vector.values, 0.0).sum(axis=0), np.nan))
+
+
+def _sort(ev: Evaluator, expr: Call) -> Vector:
+    vector = ev.vector(expr.arguments[0])
+    if ev.query.step:
+        ev.notes.ineffective_sort(expr)
+        return vector
+    descending = expr.function.endswith("_desc")
+    if expr.function.startswith("sort_by_label"):
+        labels = [_text(ev, argument) for argument in expr.arguments[1:]]
+        return vector.take(labelling.order_by_labels(vector, labels, descending=descending))
+    return vector.take(labelling.order_by_value(vector, descending=descending))
+
+
+def _text(ev: Evaluator, expr: Expr) -> str:
+    value = ev.evaluate(expr)
+    if not isinstance(value, Text):
+        raise ExecutionError(f"BUG: {type(value).__name__} where a string belongs")
+    return value.value
+
+
+def _time(ev: Evaluator, expr: Call) -> Scalar:
+    return Scalar(ev.times / 1000)
+
+
+def _timestamp(ev: Evaluator, expr: Call) -> Vector:
+    selector = unwrap(expr.arguments[0])
+    if isinstance(selector, VectorSelector) and not selector.smoothed:
+        times = ev.sample_times(selector)
+        return times.with_values(times.values, drop_name=True)
+    vector = ev.vector(selector)
+    values = np.broadcast_to(ev.times / 1000, vector.values.shape)
+    return vector.with_values(values, drop_name=True)
+
+
+def _start_timestamp(ev: Evaluator, expr: Call) -> Vector:
+    """When each sample's counter began to count, which no sample here says."""
+    vector = ev.vector(expr.arguments[0])
+    return vector.with_values(vector.values, np.zeros_like(vector.present), drop_name=True)
+
+
+def _vector(ev: Evaluator, expr: Call) -> Vector:
+    return unlabeled(ev.scalar(expr.arguments[0]))
+
+
+_FUNCTIONS: dict[str, Callable[[Evaluator, Call], Value]] = {
+    "absent": _absent,
+    "absent_over_time": _absent_over_time,
+    **dict.fromkeys(("changes", "delta", "increase", "rate", "resets"), _rate),
+    **dict.fromkeys(("clamp", "clamp_max", "clamp_min"), _clamp),
+    "double_exponential_smoothing": _double_exponential_smoothing,
+    **dict.fromkeys(("end", "range", "start", "step"), _edge),
+    "histogram_fraction": _histogram_fraction,
+    "histogram_quantile": _histogram_quantile,
+    "histogram_quantiles": _histogram_quantiles,
+    **dict.fromkeys((f"histogram_{part}" for part in ("avg", "count", "stddev", "stdvar", "sum")), _of_native),
+    "info": _info,
+    "integral": _integral,
+    "label_join": _label_join,
+    "label_replace": _label_replace,
+    **dict.fromkeys(("max_of", "min_of"), _max_of),
+    "pi": _pi,
+    "predict_linear": _predict_linear,
+    "quantile_over_time": _quantile_over_time,
+    "round": _round,
+    "scalar": _scalar,
+    **dict.fromkeys(("sort", "sort_by_label", "sort_by_label_desc", "sort_desc"), _sort),
+    "start_timestamp": _start_timestamp,
+    "time": _time,
+    "timestamp": _timestamp,
+    "vector": _vector,
+}
+
+
+def _openmetrics(value: float) -> str:
+    """A number as OpenMetrics writes it in a label: 1.0, not 1."""
+    if value == 0:
+        return "0.0"
+    if math.isnan(value) or math.isinf(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    text = np.format_float_positional(value, unique=True, trim="0")
+    return text if 1e-4 <= abs(value) < 1e21 else repr(value)
