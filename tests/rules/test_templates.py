@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-
 from bellbuoy.rules.config import VARIABLES
 from bellbuoy.rules.go_format import format_float, format_value, sprintf
 from bellbuoy.rules.template import Template, TemplateError
@@ -116,7 +115,7 @@ def test_a_mistake_is_said_when_the_template_is_read() -> None:
         ("{{ ~ }}", "cannot read"),
         ("{{ if true }}" * 60, "levels"),
     ):
-        with pytest.raises(TemplateError, match=".*") as caught:
+        with pytest.raises(TemplateError) as caught:
             Template(text, functions=KNOWN, variables=VARIABLES)
         assert want in str(caught.value), text
 

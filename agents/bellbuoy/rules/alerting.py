@@ -45,6 +45,8 @@ class Alert:
         """Whether the alertmanager should hear of it now."""
         if self.state == PENDING:
             return False
+        if not self.last_sent_at:
+            return True
         return self.resolved_at > self.last_sent_at or self.last_sent_at + resend_seconds < at
 
 

@@ -163,17 +163,19 @@ class HttpClient:
     def __init__(self, config: HttpClientConfig, *, base: Path | None, timeout_seconds: float) -> None:
         self._config, self._base, self._timeout_seconds = config, base, timeout_seconds
         self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
 
     async def _opened(self) -> aiohttp.ClientSession:
         # At the first request, since files with certificates may come later than the configuration.
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(self._tls))
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
-                connector=connector,
-                headers={"User-Agent": "Bellbuoy"},
-            )
-        return self._session
+        async with self._opening:
+            if self._session is None:
+                connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(self._tls))
+                self._session = aiohttp.ClientSession(
+                    timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
+                    connector=connector,
+                    headers={"User-Agent": "Bellbuoy"},
+                )
+            return self._session
 
     def _tls(self) -> ssl.SSLContext:
         tls = self._config.tls_config

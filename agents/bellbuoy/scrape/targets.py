@@ -151,7 +151,7 @@ def _query(config: ScrapeConfig, labels: Mapping[str, str]) -> str:
         if name.startswith("__param_"):
             key = name.removeprefix("__param_")
             params[key] = [value, *params.get(key, [])[1:]]
-    return urlencode(sorted((key, value) for key, values in params.items() for value in values))
+    return urlencode([(key, value) for key, values in sorted(params.items()) for value in values])
 
 
 def read_groups(data: Any, *, source: str) -> tuple[TargetGroup, ...]:
