@@ -1,4 +1,4 @@
-"""A page as an HTTP answer: in the format that the scraper asks for, packed if it takes that, the part's own metrics last.
+"""A page as an HTTP answer: in the format that the scraper asks for, packed if it takes that, the part's own last.
 
 Packing is at zlib's fastest level: a page of 60 kB is a tenth of that after half a millisecond, and the network between
 a pod and its server is not worth more.

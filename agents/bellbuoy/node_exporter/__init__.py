@@ -1,7 +1,8 @@
 """The node exporter: one machine's figures, under the names that Prometheus's node_exporter made common.
 
-It reads the machine's /proc and /sys (from inside a container: the host's, mounted), and answers `/metrics`. It keeps no
-history and computes no rates. `bellbuoy.node_exporter.collectors` holds what is read; `page` how it is printed.
+It reads the machine's /proc and /sys (from inside a container: the host's, mounted), and answers `/metrics`. It keeps
+no history and computes no rates. `collectors` is what is read, `machine` where it lies, `scrape` what happens if one of
+them fails; how a page is printed is `bellbuoy.exposition`'s.
 """
 
 from bellbuoy.node_exporter.options import Options, add_arguments, options

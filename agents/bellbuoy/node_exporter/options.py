@@ -57,7 +57,7 @@ class OptionsError(ValueError):
 
 @dataclass(frozen=True)
 class Filter:
-    """Which devices, mounts or types are read: all but those that `exclude` finds, or only those that `include` finds."""
+    """What is read of devices, mounts or types: all but those that `exclude` finds, or only those of `include`."""
 
     exclude: str = ""
     include: str = ""
@@ -153,8 +153,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "how long a mount may take to answer before it is left out as stuck",
     )
     parser.add_argument(
-        "--collector.filesystem.stat-workers", dest="collector_filesystem_stat_workers", type=int, default=4, metavar="N",
-        help="mounts asked at once (default: 4)",
+        "--collector.filesystem.stat-workers", dest="collector_filesystem_stat_workers", type=int, default=4,
+        metavar="N", help="mounts asked at once (default: 4)",
     )  # fmt: skip
     either("--collector.arp.device", "network devices")
     text("--collector.netclass.ignored-devices", "^$", "regular expression of network devices that netclass leaves out")
@@ -163,8 +163,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text("--collector.netstat.fields", NETSTAT_FIELDS, "regular expression of the fields that netstat shows")
     text("--collector.vmstat.fields", VMSTAT_FIELDS, "regular expression of the fields that vmstat shows")
     parser.add_argument(
-        "--collector.textfile.directory", dest="collector_textfile_directory", action="append", default=[], metavar="DIR",
-        help="folder whose *.prom files are added; patterns are taken, and the flag may be repeated (default: none)",
+        "--collector.textfile.directory", dest="collector_textfile_directory", action="append", default=[],
+        metavar="DIR", help="folder whose *.prom files are added; may be a pattern, may be repeated (default: none)",
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def _select(request: web.Request, names: tuple[str, ...]) -> tuple[str, ...] | N
     for name in (*collect, *exclude):
         if name not in names:
             raise web.HTTPBadRequest(
-                text=f"cannot select collector {name[:100]!r}: it is unknown or turned off; use one of {', '.join(names)}\n"
+                text=f"cannot select collector {name[:100]!r}, unknown or turned off: use one of {', '.join(names)}\n"
             )
     if collect:
         return tuple(dict.fromkeys(collect))

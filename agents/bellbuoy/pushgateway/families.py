@@ -26,7 +26,7 @@ class PushError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One family of one group. It never changes, a push replaces it: readers need no lock. `lines` is how it is printed."""
+    """One family of one group, and how it is printed. It never changes, a push replaces it: readers need no lock."""
 
     name: str
     type: str

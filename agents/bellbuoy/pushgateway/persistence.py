@@ -3,8 +3,9 @@
     bellbuoy-pushgateway 1 CRC32 LENGTH\\n   the format's version; checksum and length of what follows
     {"groups": [...]}                        JSON; numbers as text, since JSON has no NaN
 
-A file that is cut off or changed is kept under another name, for someone to look at, and the pushgateway begins empty: a
-job's next push matters more than its last one. A file of a newer version is not touched: that is somebody's downgrade.
+A file that is cut off or changed is kept under another name, for someone to look at, and the pushgateway begins empty:
+a job's next push matters more than its last one. A file of a newer version is not touched: that is somebody's
+downgrade.
 """
 
 import logging
@@ -66,7 +67,7 @@ def decode(data: bytes) -> list[Group]:
         raise _Corrupt("it does not begin as a file of the pushgateway does")
     if int(words[1]) > VERSION:
         raise PersistenceError(
-            f"it is of version {int(words[1])}, this program reads up to {VERSION}: use the newer program, or move it away"
+            f"it is of version {int(words[1])}, this program reads up to {VERSION}: use the newer one, or move it away"
         )
     if len(body) != int(words[3]):
         raise _Corrupt(f"it has {len(body)} bytes where {int(words[3])} were written")

@@ -1,7 +1,7 @@
 """Pushes in protobuf: delimited `io.prometheus.client.MetricFamily`, which Go's client sends unless told otherwise.
 
-Only what a pushgateway keeps is read: a native histogram becomes its count and sum, exemplars are dropped. The schema is
-small and does not change, so its field numbers stand here instead of a generated module and its runtime.
+Only what a pushgateway keeps is read: a native histogram becomes its count and sum, exemplars are dropped. The schema
+is small and does not change, so its field numbers stand here instead of a generated module and its runtime.
 """
 
 import math

@@ -55,7 +55,7 @@ class Group:
 
 
 class Store:
-    """All groups. `own_types` are the types of the pushgateway's own metrics, which a push may join but not contradict."""
+    """All groups. `own_types` are those of the pushgateway's own metrics, which a push may join but not contradict."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class Store:
         other_type = next((other.type for other in others.values()), self.own_types.get(name))
         if other_type is not None and other_type != family.type:
             raise PushError(
-                f"metric {name} is a {family.type} here and a {other_type} elsewhere: rename it, or delete the other group"
+                f"metric {name} is a {family.type} here and a {other_type} elsewhere: rename it, or delete that group"
             )
 
         def used(other_name: str) -> str | None:

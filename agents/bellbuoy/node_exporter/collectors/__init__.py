@@ -1,7 +1,8 @@
 """What is read from the machine: one collector for each word in `--collector.X`.
 
-A collector is made once, from the machine and the options, and called once a scrape to fill the page. It raises `NoData`
-where the machine does not have what it reads, and whatever goes wrong otherwise: the scrape counts that, and goes on.
+A collector is made once, from the machine and the options, and called once a scrape to fill the page. It raises
+`NoData` where the machine does not have what it reads, and whatever goes wrong otherwise: the scrape counts that, and
+goes on.
 """
 
 from collections.abc import Callable

@@ -1,10 +1,11 @@
 """Processor time and what /proc/stat counts besides.
 
-The kernel's per-processor times may go back a little (idle and iowait are estimates), which a counter must not: the last
-value is kept until the new one passes it. A processor that was unplugged and came back starts from nothing, and is told
-from that by how far idle jumps back.
+The kernel's per-processor times may go back a little (idle and iowait are estimates), which a counter must not: the
+last value is kept until the new one passes it. A processor that was unplugged and came back starts from nothing, and is
+told from that by how far idle jumps back.
 """
 
+import glob
 import threading
 from collections.abc import Callable
 
@@ -86,9 +87,7 @@ def _info(machine: Machine, page: Page) -> None:
 
 
 def _fixed(machine: Machine, _: Options) -> list[Callable[[Page], None]]:
-    """What this machine has of throttle counts, online and isolated processors: looked for once, since most have none."""
-    import glob
-
+    """What this machine has of throttle counts, online and isolated processors; looked for once, as most have none."""
     found: list[Callable[[Page], None]] = []
     cpus = sorted(glob.glob(machine.sys("devices/system/cpu/cpu[0-9]*")))
     cores: dict[tuple[str, str], str] = {}

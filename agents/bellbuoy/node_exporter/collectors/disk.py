@@ -15,20 +15,23 @@ COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("reads_completed_total", COUNTER, "The total number of reads completed successfully.", "count"),
     ("reads_merged_total", COUNTER, "The total number of reads merged.", "count"),
     ("read_bytes_total", COUNTER, "The total number of bytes read successfully.", "sectors"),
-    ("read_time_seconds_total", COUNTER, "The total number of seconds spent by all reads.", "milliseconds"),
+    ("read_time_seconds_total", COUNTER, "The total number of seconds spent by all reads.", "ms"),
     ("writes_completed_total", COUNTER, "The total number of writes completed successfully.", "count"),
     ("writes_merged_total", COUNTER, "The number of writes merged.", "count"),
     ("written_bytes_total", COUNTER, "The total number of bytes written successfully.", "sectors"),
-    ("write_time_seconds_total", COUNTER, "This is the total number of seconds spent by all writes.", "milliseconds"),
+    ("write_time_seconds_total", COUNTER, "This is the total number of seconds spent by all writes.", "ms"),
     ("io_now", GAUGE, "The number of I/Os currently in progress.", "count"),
-    ("io_time_seconds_total", COUNTER, "Total seconds spent doing I/Os.", "milliseconds"),
-    ("io_time_weighted_seconds_total", COUNTER, "The weighted # of seconds spent doing I/Os.", "milliseconds"),
+    ("io_time_seconds_total", COUNTER, "Total seconds spent doing I/Os.", "ms"),
+    ("io_time_weighted_seconds_total", COUNTER, "The weighted # of seconds spent doing I/Os.", "ms"),
     ("discards_completed_total", COUNTER, "The total number of discards completed successfully.", "count"),
     ("discards_merged_total", COUNTER, "The total number of discards merged.", "count"),
     ("discarded_sectors_total", COUNTER, "The total number of sectors discarded successfully.", "count"),
-    ("discard_time_seconds_total", COUNTER, "This is the total number of seconds spent by all discards.", "milliseconds"),
+    ("discard_time_seconds_total", COUNTER, "This is the total number of seconds spent by all discards.", "ms"),
     ("flush_requests_total", COUNTER, "The total number of flush requests completed successfully", "count"),
-    ("flush_requests_time_seconds_total", COUNTER, "This is the total number of seconds spent by all flush requests.", "milliseconds"),
+    (
+        "flush_requests_time_seconds_total", COUNTER,
+        "This is the total number of seconds spent by all flush requests.", "ms",
+    ),
 )  # fmt: skip
 
 
@@ -36,7 +39,7 @@ def _scaled(text: str, unit: str) -> int | float:
     value = int(text)
     if unit == "sectors":
         return value * SECTOR_BYTES
-    return value / 1000 if unit == "milliseconds" else value
+    return value / 1000 if unit == "ms" else value
 
 
 def _udev(machine: Machine, number: str) -> dict[str, str]:

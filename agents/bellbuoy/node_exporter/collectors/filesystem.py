@@ -131,14 +131,19 @@ class Workers:
             except OSError as e:
                 # As the reference prints it, whose label values dashboards may know.
                 call.error = os.strerror(e.errno or errno.EIO).lower()
-            with self._lock:
-                call.done.set()
-                if call.abandoned:
-                    del self._stuck[call.path]
-                    log.info("mount answers again", extra=fields(path=call.path))
-                if self._alive > self._count + len(self._stuck):
-                    self._alive -= 1
-                    return
+            if not self._finish(call):
+                return
+
+    def _finish(self, call: _Call) -> bool:
+        """Note that a call came back; whether its worker is still needed."""
+        with self._lock:
+            call.done.set()
+            if call.abandoned:
+                del self._stuck[call.path]
+                log.info("mount answers again", extra=fields(path=call.path))
+            needed = self._alive <= self._count + len(self._stuck)
+            self._alive -= not needed
+            return needed
 
 
 class Filesystems:

@@ -144,8 +144,8 @@ CONNTRACK = {
 def conntrack(machine: Machine, _: Options) -> Callable[[Page], None]:
     """`node_nf_conntrack_*`.
 
-    The sysctl that counts entries follows its reader's namespace, as does all of /proc/sys/net; the same count stands in
-    each row of the statistics, which process 1 shows for the host. The limit is one for all namespaces.
+    The sysctl that counts entries follows its reader's namespace, as does all of /proc/sys/net; the same count stands
+    in each row of the statistics, which process 1 shows for the host. The limit is one for all namespaces.
     """
 
     def collect(page: Page) -> None:

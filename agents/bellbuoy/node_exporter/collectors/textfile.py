@@ -1,7 +1,7 @@
 """Metrics that others write into files, such as a cron job's last success: `*.prom` in the folders of the options.
 
-Files are read at each scrape. One that cannot be read, is no text format, has timestamps, or says otherwise than another
-what a metric is, is left out whole and counted in `node_textfile_scrape_error`; the others are shown.
+Files are read at each scrape. One that cannot be read, is no text format, has timestamps, or says otherwise than
+another what a metric is, is left out whole and counted in `node_textfile_scrape_error`; the others are shown.
 """
 
 import glob
@@ -47,21 +47,25 @@ def textfile(_: Machine, options: Options) -> Callable[[Page], None]:
 
     def collect(page: Page) -> None:
         errors: dict[str, str] = {}
-        kinds: dict[str, tuple[str, str]] = {}
         ages: list[tuple[str, int]] = []
+        kinds: dict[str, tuple[str, str]] = {}
         lines: set[tuple[str, object]] = set()
+
+        def check(families: list[ParsedFamily], page: Page) -> None:
+            for family in families:
+                kind = kinds.get(family.name, (family.type, path))
+                if kind[0] != family.type or (family.name not in kinds and family.name in page.families):
+                    raise _Unusable(f"metric {family.name} is another type in {kind[1]} or one of our own")
+                for sample in family.samples:
+                    if (sample.name, sample.labels) in lines:
+                        raise _Unusable(f"series {sample.name} is in another file with the same labels")
+
         for pattern in options.textfile_directories:
             for folder in sorted(glob.glob(pattern)) or [pattern]:
                 for path in folder_files(folder, errors):
                     try:
                         families = _families(path)
-                        for family in families:
-                            kind = kinds.get(family.name, (family.type, path))
-                            if kind[0] != family.type or (family.name not in kinds and family.name in page.families):
-                                raise _Unusable(f"metric {family.name} is another type in {kind[1]} or one of our own")
-                            for sample in family.samples:
-                                if (sample.name, sample.labels) in lines:
-                                    raise _Unusable(f"series {sample.name} is in another file with the same labels")
+                        check(families, page)
                     except _Unusable as e:
                         errors[path] = str(e)
                         continue

@@ -60,6 +60,38 @@ _STA_NANO = 0x2000
 _PPM_16 = 1_000_000 * 65536
 _MICRO = 1_000_000
 
+# Metric, kind, help, and the field of the struct with what divides it ("parts": by the unit that the status says).
+TIMEX_FIELDS: tuple[tuple[str, str, str, str, int | str], ...] = (
+    ("offset_seconds", GAUGE, "Time offset in between local system and reference clock.", "offset", "parts"),
+    ("frequency_adjustment_ratio", GAUGE, "Local clock frequency adjustment.", "freq", _PPM_16),
+    ("maxerror_seconds", GAUGE, "Maximum error in seconds.", "maxerror", _MICRO),
+    ("estimated_error_seconds", GAUGE, "Estimated error in seconds.", "esterror", _MICRO),
+    ("status", GAUGE, "Value of the status array bits.", "status", 1),
+    ("loop_time_constant", GAUGE, "Phase-locked loop time constant.", "constant", 1),
+    ("tick_seconds", GAUGE, "Seconds between clock ticks.", "tick", _MICRO),
+    ("pps_frequency_hertz", GAUGE, "Pulse per second frequency.", "ppsfreq", _PPM_16),
+    ("pps_jitter_seconds", GAUGE, "Pulse per second jitter.", "jitter", "parts"),
+    ("pps_shift_seconds", GAUGE, "Pulse per second interval duration.", "shift", 1),
+    (
+        "pps_stability_hertz",
+        GAUGE,
+        "Pulse per second stability, average of recent frequency changes.",
+        "stabil",
+        _PPM_16,
+    ),
+    ("pps_jitter_total", COUNTER, "Pulse per second count of jitter limit exceeded events.", "jitcnt", 1),
+    ("pps_calibration_total", COUNTER, "Pulse per second count of calibration intervals.", "calcnt", 1),
+    ("pps_error_total", COUNTER, "Pulse per second count of calibration errors.", "errcnt", 1),
+    (
+        "pps_stability_exceeded_total",
+        COUNTER,
+        "Pulse per second count of stability limit exceeded events.",
+        "stbcnt",
+        1,
+    ),
+    ("tai_offset_seconds", GAUGE, "International Atomic Time (TAI) offset.", "tai", 1),
+)
+
 
 def timex(_: Machine, __: Options) -> Callable[[Page], None]:
     """`node_timex_*`: what the kernel knows of the clock's error, by adjtimex(2), which only reads here."""
@@ -74,25 +106,14 @@ def timex(_: Machine, __: Options) -> Callable[[Page], None]:
                 raise NoData("adjtimex is not permitted here")
             raise OSError(code, f"cannot read the kernel's clock: adjtimex: {os.strerror(code)}")
         parts = 1_000_000_000 if said.status & _STA_NANO else _MICRO
-        for name, kind, about, value in (
-            ("sync_status", GAUGE, "Is clock synchronized to a reliable server (1 = yes, 0 = no).", int(state != _TIME_ERROR)),
-            ("offset_seconds", GAUGE, "Time offset in between local system and reference clock.", said.offset / parts),
-            ("frequency_adjustment_ratio", GAUGE, "Local clock frequency adjustment.", 1 + said.freq / _PPM_16),
-            ("maxerror_seconds", GAUGE, "Maximum error in seconds.", said.maxerror / _MICRO),
-            ("estimated_error_seconds", GAUGE, "Estimated error in seconds.", said.esterror / _MICRO),
-            ("status", GAUGE, "Value of the status array bits.", said.status),
-            ("loop_time_constant", GAUGE, "Phase-locked loop time constant.", said.constant),
-            ("tick_seconds", GAUGE, "Seconds between clock ticks.", said.tick / _MICRO),
-            ("pps_frequency_hertz", GAUGE, "Pulse per second frequency.", said.ppsfreq / _PPM_16),
-            ("pps_jitter_seconds", GAUGE, "Pulse per second jitter.", said.jitter / parts),
-            ("pps_shift_seconds", GAUGE, "Pulse per second interval duration.", said.shift),
-            ("pps_stability_hertz", GAUGE, "Pulse per second stability, average of recent frequency changes.", said.stabil / _PPM_16),
-            ("pps_jitter_total", COUNTER, "Pulse per second count of jitter limit exceeded events.", said.jitcnt),
-            ("pps_calibration_total", COUNTER, "Pulse per second count of calibration intervals.", said.calcnt),
-            ("pps_error_total", COUNTER, "Pulse per second count of calibration errors.", said.errcnt),
-            ("pps_stability_exceeded_total", COUNTER, "Pulse per second count of stability limit exceeded events.", said.stbcnt),
-            ("tai_offset_seconds", GAUGE, "International Atomic Time (TAI) offset.", said.tai),
-        ):  # fmt: skip
-            page.family(f"node_timex_{name}", kind, about).add(value)
+        about = "Is clock synchronized to a reliable server (1 = yes, 0 = no)."
+        page.gauge("node_timex_sync_status", about, int(state != _TIME_ERROR))
+        for name, kind, about, field, unit in TIMEX_FIELDS:
+            value = getattr(said, field)
+            divisor = parts if unit == "parts" else unit
+            if divisor != 1:
+                value = value / divisor
+            # The ratio is told as its distance from one.
+            page.family(f"node_timex_{name}", kind, about).add(1 + value if field == "freq" else value)
 
     return collect

@@ -1,0 +1,1 @@
+"""Bellbuoy's parts against Prometheus's own programs, as Debian packages them."""
