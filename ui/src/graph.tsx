@@ -211,6 +211,7 @@ export function Spark({ values, name, least = 0, most, colour = 0 }: { values: V
     line += `${from === index ? 'M' : 'L'}${x(index)} ${y(value)}`
     const next = values[index + 1]
     if (next === null || next === undefined) {
+      if (from === index) line += 'h0.1'
       area += `${line.slice(line.lastIndexOf('M'))}L${x(index)} ${HEIGHT}L${x(from)} ${HEIGHT}Z`
       from = -1
     }

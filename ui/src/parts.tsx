@@ -5,19 +5,23 @@ import type { Labels } from './api'
 import { age, since } from './format'
 import { change } from './route'
 
-/** The wall clock in seconds, ticking each second, so that ages grow while one looks. */
-export function useNow(): number {
-  const [now, setNow] = useState(() => Date.now() / 1000)
-  useEffect(() => {
-    const timer = window.setInterval(() => setNow(Date.now() / 1000), 1000)
-    return () => window.clearInterval(timer)
-  }, [])
-  return now
-}
+const ticking = new Set<() => void>()
+window.setInterval(() => {
+  if (!document.hidden) for (const tick of ticking) tick()
+}, 1000)
 
-export function Ago({ time, now, never = 'not yet' }: { time: string; now: number; never?: string }) {
-  const seconds = since(time, now)
-  if (seconds === undefined) return <span class="muted">{never}</span>
+/** How long ago it was. It ticks by itself, so that no page is drawn anew each second. */
+export function Ago({ time }: { time: string }) {
+  const [, setTicks] = useState(0)
+  useEffect(() => {
+    const tick = () => setTicks((ticks) => ticks + 1)
+    ticking.add(tick)
+    return () => {
+      ticking.delete(tick)
+    }
+  }, [])
+  const seconds = since(time, Date.now() / 1000)
+  if (seconds === undefined) return <span class="muted">not yet</span>
   return (
     <time dateTime={time} title={new Date(time).toLocaleString()}>
       {seconds < 1 ? 'now' : `${age(seconds)} ago`}

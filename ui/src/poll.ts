@@ -7,6 +7,8 @@ export interface Polled<T> {
   readonly error: Error | undefined
   /** True until the present question has its first answer or error. */
   readonly loading: boolean
+  /** What answered the question before, until this one has its answer. */
+  readonly before: T | undefined
 }
 
 interface State<T> {
@@ -16,7 +18,7 @@ interface State<T> {
 }
 
 /**
- * `key` names the question: when it changes, the old answer is gone and the new one asked for.
+ * `key` names the question: when it changes, the old answer is what was `before`, and the new one is asked for.
  * Asks once if `everySeconds` is 0; never while the tab is hidden, and at once when it is seen again.
  */
 export function usePolled<T>(key: string, load: (signal: AbortSignal) => Promise<T>, everySeconds: number): Polled<T> {
@@ -60,6 +62,7 @@ export function usePolled<T>(key: string, load: (signal: AbortSignal) => Promise
   return {
     data: current ? state.data : undefined,
     error: current ? state.error : undefined,
+    before: current ? undefined : state.data,
     loading: !current || (state.data === undefined && state.error === undefined),
   }
 }

@@ -1,13 +1,13 @@
 // What rings, what is about to, and the rules behind it, by group.
 import { type ActiveAlert, type AlertingRule, type Labels, type Rule, type RuleGroup, ruleGroups } from '../api'
 import { duration, number, short, took } from '../format'
-import { Ago, Badge, type Choice, Choices, Code, Empty, Failure, Filter, LabelSet, Loading, labelTexts, matches, type Tone, useNow } from '../parts'
+import { Ago, Badge, type Choice, Choices, Code, Empty, Failure, Filter, LabelSet, Loading, labelTexts, matches, type Tone } from '../parts'
 import { usePolled } from '../poll'
 import { change, href } from '../route'
 
 const REFRESH_SECONDS = 5
-// A rule shows this many of its alerts, the oldest first.
-const SHOWN = 100
+// A rule shows this many of its alerts, those that fire and the oldest first, until it is asked for all.
+const SHOWN = 20
 type State = AlertingRule['state']
 const TONES: Readonly<Record<State, Tone>> = { firing: 'bad', pending: 'warn', inactive: 'good', unknown: 'calm' }
 
@@ -24,7 +24,6 @@ function wanted(rule: Rule, state: string, filter: string): boolean {
 
 export function AlertsPage({ params }: { params: URLSearchParams }) {
   const { data, error, loading } = usePolled('rules', ruleGroups, REFRESH_SECONDS)
-  const now = useNow()
   const filter = params.get('q') ?? ''
   const state = params.get('state') ?? 'all'
   const rules = data?.flatMap((group) => group.rules) ?? []
@@ -57,13 +56,13 @@ export function AlertsPage({ params }: { params: URLSearchParams }) {
         </Empty>
       )}
       {groups?.map(({ group, shown }) => (
-        <GroupSection key={`${group.file} ${group.name}`} group={group} shown={shown} now={now} />
+        <GroupSection key={`${group.file} ${group.name}`} group={group} shown={shown} whole={params.get('whole') ?? ''} />
       ))}
     </>
   )
 }
 
-function GroupSection({ group, shown, now }: { group: RuleGroup; shown: readonly Rule[]; now: number }) {
+function GroupSection({ group, shown, whole }: { group: RuleGroup; shown: readonly Rule[]; whole: string }) {
   return (
     <section class="card" aria-label={`Group ${group.name}`}>
       <header>
@@ -73,13 +72,13 @@ function GroupSection({ group, shown, now }: { group: RuleGroup; shown: readonly
         </span>
       </header>
       {shown.map((rule, index) => (
-        <RuleItem key={`${rule.name} ${index}`} rule={rule} now={now} />
+        <RuleItem key={`${rule.name} ${index}`} rule={rule} place={`${group.name}/${rule.name}`} whole={whole} />
       ))}
     </section>
   )
 }
 
-function RuleItem({ rule, now }: { rule: Rule; now: number }) {
+function RuleItem({ rule, place, whole }: { rule: Rule; place: string; whole: string }) {
   const alerting = rule.type === 'alerting' ? rule : undefined
   const alerts = alerting?.alerts ?? []
   return (
@@ -99,7 +98,7 @@ function RuleItem({ rule, now }: { rule: Rule; now: number }) {
           <span>keeps firing for {duration(alerting.keepFiringFor)}</span>
         )}
         <span>
-          evaluated <Ago time={rule.lastEvaluation} now={now} />
+          evaluated <Ago time={rule.lastEvaluation} />
         </span>
         <span>took {took(rule.evaluationTime)}</span>
       </p>
@@ -108,13 +107,14 @@ function RuleItem({ rule, now }: { rule: Rule; now: number }) {
           <strong>Cannot evaluate.</strong> {rule.lastError}
         </p>
       )}
-      {alerts.length > 0 ? <AlertTable alerts={alerts} now={now} /> : alerting && <Annotations annotations={alerting.annotations ?? {}} />}
+      {alerts.length > 0 ? <AlertTable alerts={alerts} place={place} whole={whole === place} /> : alerting && <Annotations annotations={alerting.annotations ?? {}} />}
     </article>
   )
 }
 
-function AlertTable({ alerts, now }: { alerts: readonly ActiveAlert[]; now: number }) {
-  const sorted = [...alerts].sort((a, b) => a.activeAt.localeCompare(b.activeAt))
+function AlertTable({ alerts, place, whole }: { alerts: readonly ActiveAlert[]; place: string; whole: boolean }) {
+  const sorted = [...alerts].sort((a, b) => a.state.localeCompare(b.state) || a.activeAt.localeCompare(b.activeAt))
+  const shown = whole ? sorted : sorted.slice(0, SHOWN)
   return (
     <>
       <table class="stacking">
@@ -127,7 +127,7 @@ function AlertTable({ alerts, now }: { alerts: readonly ActiveAlert[]; now: numb
           </tr>
         </thead>
         <tbody>
-          {sorted.slice(0, SHOWN).map((alert) => (
+          {shown.map((alert) => (
             <tr key={JSON.stringify(alert.labels)}>
               <td data-title="State">
                 <Badge tone={TONES[alert.state]}>{alert.state}</Badge>
@@ -137,7 +137,7 @@ function AlertTable({ alerts, now }: { alerts: readonly ActiveAlert[]; now: numb
                 <Annotations annotations={alert.annotations} />
               </td>
               <td data-title="Since" class="nowrap">
-                <Ago time={alert.activeAt} now={now} />
+                <Ago time={alert.activeAt} />
               </td>
               <td data-title="Value" class="num" title={alert.value}>
                 {short(number(alert.value))}
@@ -146,7 +146,11 @@ function AlertTable({ alerts, now }: { alerts: readonly ActiveAlert[]; now: numb
           ))}
         </tbody>
       </table>
-      {alerts.length > SHOWN && <p class="muted inset">and {alerts.length - SHOWN} more</p>}
+      {shown.length < sorted.length && (
+        <p>
+          <button type="button" onClick={() => change({ whole: place })}>Show all {sorted.length}</button>
+        </p>
+      )}
     </>
   )
 }

@@ -135,19 +135,20 @@ export function NodePage({ name, machine, seconds }: { name: string; machine: Ma
 }
 
 function PanelCard({ panel, node, here, seconds }: { panel: Panel; node: string; here: string; seconds: number }) {
-  const { data, error, loading } = usePolled(
+  const { data: newest, before, error, loading } = usePolled(
     `${panel.title} ${here} ${seconds}`,
     (signal) => draw(panel, here, gridOf({ seconds, points: POINTS, end: Date.now() / 1000 }), signal),
     REFRESH_SECONDS,
   )
+  const data = newest ?? before
   return (
-    <section class="card panel" aria-label={panel.title}>
+    <section class={newest === undefined ? 'card panel old' : 'card panel'} aria-label={panel.title}>
       <header>
         <h2>{panel.title}</h2>
         <a href={href('query', { expr: asQuery(panel.questions(here, '5m')), range: `${seconds}s` })}>as a query</a>
       </header>
       <Failure error={error} doing="load this graph" />
-      {loading && <Loading what="graph" />}
+      {loading && data === undefined && <Loading what="graph" />}
       {data?.lines.length === 0 && <p class="muted inset">This node does not tell.</p>}
       {data !== undefined && data.lines.length > 0 && (
         <Graph

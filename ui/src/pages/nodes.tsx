@@ -33,11 +33,12 @@ const COLUMNS: readonly Column[] = [
 export function NodesPage({ params }: { params: URLSearchParams }) {
   const seconds = rangeSeconds(params)
   const node = params.get('node')
-  const { data, error, loading } = usePolled(
+  const { data: newest, before, error, loading } = usePolled(
     `nodes ${seconds}`,
     (signal) => overview(gridOf({ seconds, points: POINTS, end: Date.now() / 1000 }), signal),
     REFRESH_SECONDS,
   )
+  const data = newest ?? before
   const ranges = (
     <RangeChoices given={params.get('range') ?? DEFAULT_RANGE} />
   )
@@ -50,7 +51,7 @@ export function NodesPage({ params }: { params: URLSearchParams }) {
           {ranges}
         </div>
         <Failure error={error} doing="load the node" />
-        {loading && <Loading what={`node ${node}`} />}
+        {loading && data === undefined && <Loading what={`node ${node}`} />}
         {data && <NodePage name={node} seconds={seconds} machine={data.machines.find((found) => found.name === node)} />}
       </>
     )
@@ -66,7 +67,7 @@ export function NodesPage({ params }: { params: URLSearchParams }) {
         {ranges}
       </div>
       <Failure error={error} doing="load the nodes" />
-      {loading && <Loading what="nodes" />}
+      {loading && data === undefined && <Loading what="nodes" />}
       {data?.machines.length === 0 && <NoNodes />}
       {data !== undefined && data.machines.length > 0 && shown?.length === 0 && (
         <Empty title="No node matches">
@@ -76,7 +77,7 @@ export function NodesPage({ params }: { params: URLSearchParams }) {
         </Empty>
       )}
       {shown !== undefined && shown.length > 0 && (
-        <div class="card">
+        <div class={newest === undefined ? 'card old' : 'card'}>
           <table class="nodes">
             <caption class="sr">Nodes and their figures over the last {duration(seconds)}</caption>
             <thead>

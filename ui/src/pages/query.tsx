@@ -29,16 +29,18 @@ export function QueryPage({ params }: { params: URLSearchParams }) {
   // `run` makes each Run a new question, the same expression too.
   const run = params.get('run') ?? ''
   const key = expr === '' ? '' : JSON.stringify([expr, table, table ? 0 : seconds, end, run])
-  const { data, error, loading } = usePolled<Answer | undefined>(key, async (signal) => {
+  const { data, error, loading, before } = usePolled<Answer | undefined>(key, async (signal) => {
     if (expr === '') return undefined
-    const before = performance.now()
+    const asked = performance.now()
     const at = end ?? Date.now() / 1000
     const grid = gridOf({ seconds, points: POINTS, end: at })
     const answer: Answered = table
       ? { kind: 'table', ...(await query(expr, end, signal)) }
       : { kind: 'graph', grid, ...(await queryRange(expr, grid, signal)) }
-    return { ...answer, tookSeconds: (performance.now() - before) / 1000 }
+    return { ...answer, tookSeconds: (performance.now() - asked) / 1000, expr }
   }, 0)
+  // Another time of the same question: its graph stays, dimmed, until the new one is there.
+  const old = before?.expr === expr && (before.kind === 'table') === table ? before : undefined
   const ask = (text: string) => change({ expr: text, run: text === expr ? String((Number(run) || 0) + 1) : undefined })
   return (
     <>
@@ -51,8 +53,9 @@ export function QueryPage({ params }: { params: URLSearchParams }) {
       </div>
       {error !== undefined && <QueryError expr={expr} error={error} />}
       {expr === '' && <Examples />}
-      {expr !== '' && loading && <Loading what="answer" />}
-      {data !== undefined && <Shown answer={data} expr={expr} />}
+      {expr !== '' && loading && old === undefined && <Loading what="answer" />}
+      {data !== undefined && <Shown answer={data} />}
+      {data === undefined && old !== undefined && <div class="old" aria-busy="true"><Shown answer={old} /></div>}
     </>
   )
 }
@@ -60,7 +63,7 @@ export function QueryPage({ params }: { params: URLSearchParams }) {
 type Answered =
   | ({ readonly kind: 'table' } & Remarked<InstantResult>)
   | ({ readonly kind: 'graph'; readonly grid: Grid } & Remarked<readonly RangeSeries[]>)
-type Answer = Answered & { readonly tookSeconds: number }
+type Answer = Answered & { readonly tookSeconds: number; readonly expr: string }
 
 /** Which moment it ends at, and steps of half a range back and forth. */
 function Moment({ end, seconds }: { end: number | undefined; seconds: number }) {
@@ -117,7 +120,8 @@ function QueryError({ expr, error }: { expr: string; error: Error }) {
   )
 }
 
-function Shown({ answer, expr }: { answer: Answer; expr: string }) {
+function Shown({ answer }: { answer: Answer }) {
+  const { expr } = answer
   const count = answer.kind === 'graph' ? answer.data.length : rowsOf(answer.data)?.length
   return (
     <>

@@ -1,13 +1,15 @@
 // What is scraped, by pool: is it up, and if not, why.
 import { type Target, type Targets, targets } from '../api'
 import { duration, parseDuration, took } from '../format'
-import { Ago, Badge, type Choice, Choices, Code, Empty, Failure, Filter, LabelSet, Loading, labelTexts, matches, type Tone, useNow } from '../parts'
+import { Ago, Badge, type Choice, Choices, Code, Empty, Failure, Filter, LabelSet, Loading, labelTexts, matches, type Tone } from '../parts'
 import { usePolled } from '../poll'
-import { change } from '../route'
+import { change, parse } from '../route'
 
 const REFRESH_SECONDS = 5
 // A pool shows this many, the sick ones first, until it is asked for all.
-const SHOWN = 50
+const SHOWN = 20
+// With more targets than this, only pools in which something is wrong are open at first.
+const FEW = 200
 const TONES: Readonly<Record<Target['health'], Tone>> = { up: 'good', down: 'bad', unknown: 'calm' }
 const SICK_FIRST: Readonly<Record<Target['health'], number>> = { down: 0, unknown: 1, up: 2 }
 
@@ -40,10 +42,10 @@ function pools(answer: Targets, wanted: (target: Target) => boolean): readonly P
 
 export function TargetsPage({ params }: { params: URLSearchParams }) {
   const { data, error, loading } = usePolled('targets', targets, REFRESH_SECONDS)
-  const now = useNow()
   const filter = params.get('q') ?? ''
   const health = params.get('health') ?? 'all'
   const closed = (params.get('closed') ?? '').split(',')
+  const opened = (params.get('open') ?? '').split(',')
   const whole = params.get('whole') ?? ''
   const active = data?.activeTargets ?? []
   const count = (wanted: Target['health']) => active.filter((target) => target.health === wanted).length
@@ -58,6 +60,8 @@ export function TargetsPage({ params }: { params: URLSearchParams }) {
     (health === 'all' || target.health === health) &&
     matches(filter, [target.scrapePool, target.scrapeUrl, target.lastError, ...labelTexts(target.labels)]))
   const visible = list?.filter((pool) => pool.shown.length > 0 || !filtered) ?? []
+  const isOpen = ({ name, all }: Pool) =>
+    opened.includes(name) || (!closed.includes(name) && (filtered || active.length <= FEW || all.some((target) => target.health === 'down')))
   return (
     <>
       <div class="bar">
@@ -76,17 +80,17 @@ export function TargetsPage({ params }: { params: URLSearchParams }) {
         </Empty>
       )}
       {visible.map((pool) => (
-        <PoolSection key={pool.name} pool={pool} now={now} closed={closed.includes(pool.name)} whole={whole === pool.name} />
+        <PoolSection key={pool.name} pool={pool} open={isOpen(pool)} whole={whole === pool.name} />
       ))}
     </>
   )
 }
 
-function PoolSection({ pool, now, closed, whole }: { pool: Pool; now: number; closed: boolean; whole: boolean }) {
+function PoolSection({ pool, open, whole }: { pool: Pool; open: boolean; whole: boolean }) {
   const up = pool.all.filter((target) => target.health === 'up').length
   const shown = whole ? pool.shown : pool.shown.slice(0, SHOWN)
   return (
-    <details class="card" open={!closed} onToggle={(event) => remember(pool.name, event.currentTarget.open)}>
+    <details class="card" open={open} onToggle={(event) => event.currentTarget.open !== open && remember(pool.name, event.currentTarget.open)}>
       <summary>
         <h2>{pool.name}</h2>
         <Badge tone={pool.all.length === 0 ? 'calm' : up === pool.all.length ? 'good' : 'bad'}>
@@ -95,7 +99,7 @@ function PoolSection({ pool, now, closed, whole }: { pool: Pool; now: number; cl
         {pool.dropped > 0 && <span class="muted">{pool.dropped} dropped by relabeling</span>}
       </summary>
       {pool.all.length === 0 && <p class="muted inset">Nothing matches: what was discovered was dropped by relabeling.</p>}
-      {shown.length > 0 && (
+      {open && shown.length > 0 && (
         <table class="stacking targets">
           <thead>
             <tr>
@@ -108,7 +112,7 @@ function PoolSection({ pool, now, closed, whole }: { pool: Pool; now: number; cl
           </thead>
           <tbody>
             {shown.map((target) => (
-              <TargetRow key={target.scrapeUrl + JSON.stringify(target.labels)} target={target} now={now} />
+              <TargetRow key={target.scrapeUrl + JSON.stringify(target.labels)} target={target} />
             ))}
           </tbody>
         </table>
@@ -125,13 +129,13 @@ function PoolSection({ pool, now, closed, whole }: { pool: Pool; now: number; cl
 }
 
 function remember(pool: string, open: boolean): void {
-  const closed = new Set((new URLSearchParams(location.hash.split('?')[1]).get('closed') ?? '').split(',').filter(Boolean))
-  if (open) closed.delete(pool)
-  else closed.add(pool)
-  change({ closed: [...closed].join(',') }, { replace: true })
+  const { params } = parse(location.hash)
+  const others = (name: string) => (params.get(name) ?? '').split(',').filter((other) => other !== '' && other !== pool)
+  const into = (name: string, mine: boolean) => [...others(name), ...(mine ? [pool] : [])].join(',')
+  change({ open: into('open', open), closed: into('closed', !open) }, { replace: true })
 }
 
-function TargetRow({ target, now }: { target: Target; now: number }) {
+function TargetRow({ target }: { target: Target }) {
   const every = parseDuration(target.scrapeInterval ?? '')
   return (
     <tr class={target.health}>
@@ -148,7 +152,7 @@ function TargetRow({ target, now }: { target: Target; now: number }) {
         <LabelSet labels={target.labels} />
       </td>
       <td data-title="Last scrape" class="nowrap">
-        <Ago time={target.lastScrape} now={now} />
+        <Ago time={target.lastScrape} />
         {every !== undefined && <div class="muted">every {duration(every)}</div>}
       </td>
       <td data-title="Took" class="num nowrap">
