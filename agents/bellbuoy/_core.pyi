@@ -1,0 +1,191 @@
+"""The core in Rust: the loops that run once a sample. It releases the GIL, and raises only what stands here.
+
+Times are integer milliseconds since 1970 (they may be negative), values float64. A stale marker is the NaN with bits
+0x7ff0000000000002. Matchers are `(name, operator, value)`, operators `=`, `!=`, `=~`, `!~`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Matchers = Sequence[tuple[str, str, str]]
+
+STALE_BITS: int
+
+class StorageError(Exception):
+    """The data folder cannot be used, or a write failed. The text names the file, the reason and what to do."""
+
+@final
+class Regex:
+    """A fully anchored regular expression in RE2's language; `.` matches newlines, as in Prometheus."""
+
+    def __init__(self, pattern: str) -> None:
+        """Raises ValueError with the reason when the pattern cannot be read."""
+
+    def matches(self, value: str) -> bool:
+        """Whether the whole value matches."""
+
+    def expand(self, value: str, template: str) -> str | None:
+        """The template with `$1`, `${name}` filled from the match of the whole value; None when it does not match."""
+
+@final
+class LabelSets:
+    """An immutable list of label sets, held as interned handles. Every method gives a new one."""
+
+    @staticmethod
+    def from_dicts(sets: Sequence[Mapping[str, str]]) -> LabelSets: ...
+    @staticmethod
+    def concat(parts: Sequence[LabelSets]) -> LabelSets: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> dict[str, str]: ...
+    def to_dicts(self) -> list[dict[str, str]]: ...
+    def take(self, indexes: NDArray[np.int64]) -> LabelSets: ...
+    def keep(self, names: Sequence[str]) -> LabelSets:
+        """Each set with these names only."""
+
+    def drop(self, names: Sequence[str]) -> LabelSets:
+        """Each set without these names."""
+
+    def get(self, name: str) -> list[str]:
+        """The value of the label in each set; empty where absent."""
+
+    def set(self, name: str, values: Sequence[str]) -> LabelSets:
+        """Each set with the label set to its value, one value for each; an empty value removes the label."""
+
+    def group(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`(group of each set, index of the first set of each group)`; groups are numbered as they first appear."""
+
+    def order(self) -> NDArray[np.int64]:
+        """Indexes that sort the sets as Prometheus sorts labels."""
+
+@final
+class Selection:
+    """Series and their samples in flat arrays: series i has samples `offsets[i]:offsets[i+1]`, ascending in time.
+
+    Values hold stale markers as they were stored. Series without a sample in the range are left out.
+    """
+
+    labels: LabelSets
+    offsets: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+@final
+class Writer:
+    """A group that rules write to: each append is one evaluation's whole result, and is atomic."""
+
+    def append(self, timestamp: int, labels: LabelSets, values: NDArray[np.float64]) -> int:
+        """Store one sample for each label set; a series of the append before that is missing gets a stale marker.
+
+        Returns how many were stored. Of equal label sets the first wins. An append not later than the last stores nothing.
+        """
+
+@final
+class Storage:
+    """The time-series database in one folder. Thread-safe."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        retention_seconds: float = 15 * 86400,
+        retention_bytes: int = 0,
+        commit_seconds: float = 1.0,
+        chunk_rows: int = 48,
+    ) -> None:
+        """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one."""
+
+    def select(self, matchers: Matchers, start: int, end: int, *, max_samples: int = 0) -> Selection:
+        """All samples with start <= t <= end of the series that match. Raises OverflowError past max_samples (0: none)."""
+
+    def series(self, selectors: Sequence[Matchers], start: int, end: int) -> LabelSets:
+        """The series with a sample in the range that match any of the selectors, each once, sorted."""
+
+    def label_names(self, selectors: Sequence[Matchers], start: int, end: int) -> list[str]: ...
+    def label_values(self, name: str, selectors: Sequence[Matchers], start: int, end: int) -> list[str]: ...
+    def append(self, labels: LabelSets, timestamps: NDArray[np.int64], values: NDArray[np.float64]) -> int:
+        """Store samples one by one, at any time and in any order: the general path. Returns how many were new."""
+
+    def writer(self, name: str) -> Writer:
+        """The group of this name that rules write to; the same name is the same group, after a restart too."""
+
+    def flush(self) -> None:
+        """Write and fsync all that has been appended; returns when it is durable."""
+
+    def seal(self) -> None:
+        """Seal every open chunk now (tests, snapshots)."""
+
+    def stats(self) -> dict[str, int]:
+        """Numbers for /metrics and /api/v1/status/tsdb: series, groups, column_sets, chunks, samples_appended, wal_bytes, …"""
+
+    def metrics_by_name(self, limit: int) -> list[tuple[str, int]]:
+        """Metric names with the most series, and how many."""
+
+    def close(self) -> None:
+        """Flush and release the folder."""
+
+@final
+class Relabeler:
+    """A list of relabel rules, as in `relabel_configs`, compiled."""
+
+    def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Rules with the keys source_labels, separator, regex, modulus, target_label, replacement, action.
+
+        Defaults are Prometheus's. Raises ValueError that names the rule's index, the key and the cure.
+        """
+
+    def apply(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        """The labels after all rules; None when a rule dropped them."""
+
+    def steps(self, labels: Mapping[str, str]) -> list[dict[str, str] | None]:
+        """The labels after each rule in turn, up to the one that drops them."""
+
+@final
+class Scraper:
+    """Scrapes targets on threads of its own and appends to a storage. Pools are set whole; what stays the same goes on."""
+
+    def __init__(self, storage: Storage, *, threads: int = 2) -> None: ...
+    def set_pool(self, name: str, settings: Mapping[str, Any], targets: Sequence[Mapping[str, Any]]) -> None:
+        """Make the pool's targets exactly these. Settings that differ restart its targets, the others go on untouched.
+
+        settings: interval_seconds, timeout_seconds, honor_labels, honor_timestamps, metric_relabel_configs (as Relabeler
+        takes them), body_size_limit, sample_limit, label_limit, label_name_length_limit, label_value_length_limit
+        (0: none), headers (list of pairs), authorization (type, credentials_file or credentials) or basic_auth
+        (username, password or password_file), tls (ca_file, cert_file, key_file, server_name, insecure_skip_verify),
+        follow_redirects, enable_compression, accept.
+        targets: url (with params), labels (final), interval_seconds and timeout_seconds (optional overrides),
+        every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second until
+        refused), not_ready (bool: failures are not `up 0`).
+        Raises ValueError that names the key and the cure.
+        """
+
+    def remove_pool(self, name: str) -> None:
+        """Stop the pool's targets; their series end in stale markers."""
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Each target: pool, url, labels, health (unknown, up, down), last_error, last_scrape (ms), duration_seconds,
+        samples, series, interval_seconds, timeout_seconds."""
+
+    def metadata(self) -> list[tuple[str, str, str, str, str, str]]:
+        """`(pool, url, metric, type, help, unit)` as the last bodies declared them."""
+
+    def stats(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+def matrix_json(
+    labels: LabelSets, times: NDArray[np.int64], values: NDArray[np.float64], present: NDArray[np.bool_]
+) -> bytes:
+    """`[{"metric":{…},"values":[[t,"v"],…]},…]` of a range query; values and present are [series, steps]. Empty series are left out."""
+
+def vector_json(labels: LabelSets, time: int, values: NDArray[np.float64]) -> bytes:
+    """`[{"metric":{…},"value":[t,"v"]},…]` of an instant query."""
+
+def samples_json(
+    labels: LabelSets, offsets: NDArray[np.int64], timestamps: NDArray[np.int64], values: NDArray[np.float64]
+) -> bytes:
+    """`[{"metric":{…},"values":[[t,"v"],…]},…]` of a range vector, as a Selection holds it."""
+
+def format_value(value: float) -> str:
+    """A float as Prometheus prints it: `1`, `0.1`, `1e+21`, `+Inf`, `NaN`."""

@@ -1,0 +1,299 @@
+//! Files of sealed chunks. They are appended to, then mapped and read as they lie, and deleted as a whole when all in
+//! them is older than the retention.
+//!
+//! ```text
+//! file:  header (see frame.rs) | chunk…
+//! ```
+//! Each chunk's head has its own length and checksum, and each pack another: opening a file reads heads only. The file
+//! being written is mapped at its full size from the start; its unwritten rest is a hole, which no reader touches.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use parking_lot::Mutex;
+
+use super::chunk::SealedChunk;
+use super::frame::{self, check_header, header, CHUNKS, HEADER_BYTES};
+use super::loose::SealedSeries;
+use super::varint::Cursor;
+use super::{Result, StorageError};
+
+/// A file that reached this is closed.
+const FILE_BYTES: u64 = 128 << 20;
+/// A file older than this is closed, so that retention has files to delete.
+const FILE_MILLISECONDS: i64 = 2 * 3600 * 1000;
+
+/// One file, mapped. Its newest and oldest times decide when it goes.
+pub struct ChunkFile {
+    pub number: u64,
+    path: PathBuf,
+    map: Mmap,
+    used: AtomicU64,
+    newest: AtomicI64,
+    oldest: AtomicI64,
+    /// Set when the file was deleted; chunks in it are no longer listed.
+    pub retired: AtomicBool,
+}
+
+/// Bytes of a mapped file that keep it mapped.
+#[derive(Clone)]
+pub struct Mapped {
+    pub file: Arc<ChunkFile>,
+    start: u64,
+    length: u64,
+}
+
+impl Mapped {
+    pub fn bytes(&self) -> &[u8] {
+        &self.file.map[self.start as usize..(self.start + self.length) as usize]
+    }
+
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+/// What a chunk file holds.
+pub enum Sealed {
+    Rows(SealedChunk),
+    Series(SealedSeries),
+}
+
+impl ChunkFile {
+    fn map(number: u64, path: &Path, file: &File, used: u64) -> Result<ChunkFile> {
+        // SAFETY: the folder is locked against other processes, and a file is truncated only where nothing was written.
+        let map = unsafe { Mmap::map(file) }.map_err(|e| StorageError::file("map", path, &e))?;
+        Ok(ChunkFile {
+            number,
+            path: path.to_owned(),
+            map,
+            used: AtomicU64::new(used),
+            newest: AtomicI64::new(i64::MIN),
+            oldest: AtomicI64::new(i64::MAX),
+            retired: AtomicBool::new(false),
+        })
+    }
+
+    pub fn newest(&self) -> i64 {
+        self.newest.load(Relaxed)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    fn covers(&self, start: i64, end: i64) {
+        self.oldest.fetch_min(start, Relaxed);
+        self.newest.fetch_max(end, Relaxed);
+    }
+
+    /// The chunk that starts here and where the next one does; None at the end of what was written.
+    fn chunk_at(self: &Arc<ChunkFile>, start: u64) -> Result<Option<(Sealed, u64)>> {
+        let damaged = |reason: &str| StorageError::corrupt(format!("{} at byte {start}", self.path.display()), reason);
+        let rest = self.map.get(start as usize..).unwrap_or(&[]);
+        let mut cursor = Cursor::new(rest);
+        if rest.len() < 8 {
+            return Ok(None);
+        }
+        let (length, crc) = (cursor.u32()? as usize, cursor.u32()?);
+        if length == 0 && crc == 0 {
+            return Ok(None);
+        }
+        let head = cursor.take(length).map_err(|_| damaged("the head of a chunk is cut off"))?;
+        if crc32fast::hash(head) != crc {
+            return Err(damaged("the checksum of a chunk's head is wrong"));
+        }
+        // The packs' lengths stand at the end of the head: parse once to learn how long the chunk is.
+        let whole = Mapped { file: self.clone(), start, length: rest.len() as u64 };
+        let sealed = parse(head, 8 + length, whole)?;
+        let (end, first, last) = match &sealed {
+            Sealed::Rows(chunk) => (chunk.mapped().len(), chunk.start(), chunk.end()),
+            Sealed::Series(chunk) => (chunk.mapped().len(), chunk.start, chunk.end),
+        };
+        if end > rest.len() as u64 {
+            return Err(damaged("a chunk is cut off"));
+        }
+        self.covers(first, last);
+        Ok(Some((sealed, start + end)))
+    }
+}
+
+fn parse(head: &[u8], head_end: usize, whole: Mapped) -> Result<Sealed> {
+    let mut cursor = Cursor::new(head);
+    match cursor.byte()? {
+        1 => SealedChunk::parse(&mut cursor, head_end, whole).map(|c| Sealed::Rows(c.trimmed())),
+        2 => SealedSeries::parse(&mut cursor, head_end, whole).map(|c| Sealed::Series(c.trimmed())),
+        kind => Err(StorageError::corrupt("a chunk", format!("kind {kind} is unknown"))),
+    }
+}
+
+impl Mapped {
+    /// The first bytes of these.
+    pub fn trimmed(&self, length: usize) -> Mapped {
+        Mapped { file: self.file.clone(), start: self.start, length: length as u64 }
+    }
+}
+
+struct Writing {
+    file: File,
+    mapped: Arc<ChunkFile>,
+    since: i64,
+    dirty: bool,
+}
+
+/// All chunk files of a folder.
+pub struct ChunkFiles {
+    folder: PathBuf,
+    files: Mutex<Vec<Arc<ChunkFile>>>,
+    writing: Mutex<Option<Writing>>,
+}
+
+impl ChunkFiles {
+    /// Opens the folder; gives each chunk, in the order they were written, to `each`, and each damage to `lost`.
+    pub fn open(folder: &Path, each: &mut dyn FnMut(Sealed) -> Result<()>, lost: &mut dyn FnMut(String)) -> Result<ChunkFiles> {
+        let mut found: Vec<(u64, PathBuf)> = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(|e| StorageError::file("list", folder, &e))? {
+            let path = entry.map_err(|e| StorageError::file("list", folder, &e))?.path();
+            if let Some(number) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".chunks")).and_then(|n| n.parse().ok()) {
+                found.push((number, path));
+            }
+        }
+        found.sort();
+        let last = found.last().map(|f| f.0);
+        let mut files = Vec::new();
+        for (number, path) in found {
+            match Self::read(number, &path, Some(number) == last, each, lost) {
+                Ok(file) => files.push(file),
+                Err(e @ StorageError::Corrupt { .. }) => {
+                    let aside = path.with_extension("damaged");
+                    std::fs::rename(&path, &aside).map_err(|e| StorageError::file("rename", &path, &e))?;
+                    lost(format!("{e}; the file is kept as {}", aside.display()));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(ChunkFiles { folder: folder.to_owned(), files: Mutex::new(files), writing: Mutex::new(None) })
+    }
+
+    fn read(number: u64, path: &Path, verify: bool, each: &mut dyn FnMut(Sealed) -> Result<()>, lost: &mut dyn FnMut(String)) -> Result<Arc<ChunkFile>> {
+        let file = File::open(path).map_err(|e| StorageError::file("open", path, &e))?;
+        let length = file.metadata().map_err(|e| StorageError::file("read", path, &e))?.len();
+        if length < HEADER_BYTES as u64 {
+            return Err(StorageError::corrupt(path.display().to_string(), "it is shorter than its header"));
+        }
+        let mapped = Arc::new(ChunkFile::map(number, path, &file, length)?);
+        check_header(CHUNKS, &mapped.map, path)?;
+        let mut at = HEADER_BYTES as u64;
+        loop {
+            match mapped.chunk_at(at) {
+                Ok(None) => break,
+                Ok(Some((sealed, next))) => {
+                    // Only the newest file can hold packs that were never synced; what they held is in the log.
+                    let whole = if verify { sealed.verify() } else { Ok(()) };
+                    match whole {
+                        Ok(()) => each(sealed)?,
+                        Err(e) => lost(format!("{e} ({} at byte {at})", path.display())),
+                    }
+                    at = next;
+                }
+                Err(e) => {
+                    lost(format!("{e}; what lies behind it in the file is left out"));
+                    break;
+                }
+            }
+        }
+        mapped.used.store(at, Relaxed);
+        Ok(mapped)
+    }
+
+    /// Appends a chunk and gives it back as readers see it. Durable after `sync`.
+    pub fn append(&self, bytes: &[u8], now: i64) -> Result<Sealed> {
+        let mut writing = self.writing.lock();
+        let full = writing.as_ref().is_some_and(|w| w.mapped.bytes() + bytes.len() as u64 > FILE_BYTES || now - w.since > FILE_MILLISECONDS);
+        if full || writing.is_none() {
+            self.close(&mut writing)?;
+            *writing = Some(self.create(now, bytes.len() as u64)?);
+        }
+        let Some(w) = writing.as_mut() else { return Err(StorageError::corrupt("chunk files", "BUG: none is open")) };
+        let start = w.mapped.bytes();
+        w.file.write_all_at(bytes, start).map_err(|e| StorageError::file("write", &w.mapped.path, &e))?;
+        w.dirty = true;
+        let (sealed, next) = w.mapped.chunk_at(start)?.ok_or_else(|| StorageError::corrupt("chunk files", "BUG: what was written is not there"))?;
+        w.mapped.used.store(next, Relaxed);
+        Ok(sealed)
+    }
+
+    fn create(&self, now: i64, room: u64) -> Result<Writing> {
+        let number = self.files.lock().last().map_or(1, |f| f.number + 1);
+        let path = self.folder.join(format!("{number:08}.chunks"));
+        let made = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = made.map_err(|e| StorageError::file("create", &path, &e))?;
+        file.write_all_at(&header(CHUNKS), 0).map_err(|e| StorageError::file("write", &path, &e))?;
+        file.set_len(HEADER_BYTES as u64 + FILE_BYTES.max(room)).map_err(|e| StorageError::file("extend", &path, &e))?;
+        frame::sync_folder(&self.folder)?;
+        let mapped = Arc::new(ChunkFile::map(number, &path, &file, HEADER_BYTES as u64)?);
+        self.files.lock().push(mapped.clone());
+        Ok(Writing { file, mapped, since: now, dirty: true })
+    }
+
+    fn close(&self, writing: &mut Option<Writing>) -> Result<()> {
+        if let Some(w) = writing.take() {
+            w.file.set_len(w.mapped.bytes()).map_err(|e| StorageError::file("truncate", &w.mapped.path, &e))?;
+            w.file.sync_all().map_err(|e| StorageError::file("sync", &w.mapped.path, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was appended.
+    pub fn sync(&self) -> Result<()> {
+        if let Some(w) = self.writing.lock().as_mut().filter(|w| w.dirty) {
+            w.file.sync_data().map_err(|e| StorageError::file("sync", &w.mapped.path, &e))?;
+            w.dirty = false;
+        }
+        Ok(())
+    }
+
+    pub fn finish(&self) -> Result<()> {
+        self.close(&mut self.writing.lock())
+    }
+
+    /// Deletes files that hold nothing newer than `before`, then the oldest ones until at most `limit` bytes are left (0:
+    /// no limit). The one being written stays. Returns how many went; their chunks are marked as retired.
+    pub fn retire(&self, before: i64, limit: u64) -> Result<usize> {
+        let current = self.writing.lock().as_ref().map(|w| w.mapped.number);
+        let mut files = self.files.lock();
+        let mut total: u64 = files.iter().map(|f| f.bytes()).sum();
+        let mut gone = 0;
+        while let Some(file) = files.first().cloned() {
+            let expired = file.newest() < before || (limit > 0 && total > limit);
+            if !expired || Some(file.number) == current {
+                break;
+            }
+            std::fs::remove_file(&file.path).map_err(|e| StorageError::file("delete", &file.path, &e))?;
+            file.retired.store(true, Relaxed);
+            total -= file.bytes();
+            files.remove(0);
+            gone += 1;
+        }
+        Ok(gone)
+    }
+
+    /// Bytes of all files, and how many there are.
+    pub fn size(&self) -> (u64, usize) {
+        let files = self.files.lock();
+        (files.iter().map(|f| f.bytes()).sum(), files.len())
+    }
+}
+
+impl Sealed {
+    fn verify(&self) -> Result<()> {
+        match self {
+            Sealed::Rows(chunk) => chunk.verify(),
+            Sealed::Series(chunk) => chunk.verify(),
+        }
+    }
+}

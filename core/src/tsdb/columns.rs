@@ -1,0 +1,273 @@
+//! Column sets: the series of a scrape body without their values, interned.
+//!
+//! A column has the pairs that the body itself gives and knows which target labels do not apply to it; together with a
+//! target's labels it is a series. A hundred pods of one Deployment expose the same columns, so they share one set. Ids
+//! stand in files; the catalog says what they mean. A set is known by its content, compared in full.
+
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Weak};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use rustc_hash::{FxBuildHasher, FxHasher};
+
+use super::catalog::Entry;
+use super::{Result, StorageError};
+use crate::labels::{Labels, Str, NAME};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Column {
+    /// The body's own pairs, `__name__` among them, after relabeling.
+    pub own: Labels,
+    /// Names of target labels that do not apply to this column, beyond those that `own` overrides.
+    pub dropped: Box<[Str]>,
+}
+
+impl Column {
+    pub fn name(&self) -> &str {
+        self.own.get(NAME).unwrap_or("")
+    }
+
+    pub fn series(&self, target: &Labels) -> Labels {
+        Labels::merge(&self.own, target, &self.dropped)
+    }
+}
+
+// By metric name first: a metric's columns lie side by side, in sets as in chunks.
+impl Ord for Column {
+    fn cmp(&self, other: &Column) -> Ordering {
+        self.name().cmp(other.name()).then_with(|| self.own.cmp(&other.own)).then_with(|| self.dropped.cmp(&other.dropped))
+    }
+}
+
+impl PartialOrd for Column {
+    fn partial_cmp(&self, other: &Column) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Sorted, without repetition.
+#[derive(Debug)]
+pub struct ColumnSet {
+    pub id: u32,
+    pub columns: Box<[Arc<Column>]>,
+    /// The catalog's id of each column.
+    pub ids: Box<[u32]>,
+}
+
+impl ColumnSet {
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// The columns of one metric.
+    pub fn of_metric(&self, name: &str) -> std::ops::Range<usize> {
+        let start = self.columns.partition_point(|c| c.name() < name);
+        let end = start + self.columns[start..].partition_point(|c| c.name() == name);
+        start..end
+    }
+
+    /// Where each column of this set stands in the other; `MISSING` where it does not.
+    pub fn positions_in(&self, other: &ColumnSet) -> Vec<u32> {
+        let mut at = 0;
+        self.columns
+            .iter()
+            .map(|column| {
+                while at < other.len() && other.columns[at] < *column {
+                    at += 1;
+                }
+                if at < other.len() && (Arc::ptr_eq(&other.columns[at], column) || other.columns[at] == *column) {
+                    at as u32
+                } else {
+                    MISSING
+                }
+            })
+            .collect()
+    }
+}
+
+pub const MISSING: u32 = u32::MAX;
+
+/// All column sets in use. What is new is given to `record` as catalog entries, before anyone can refer to it.
+#[derive(Default)]
+pub struct ColumnSets(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    columns: HashMap<Arc<Column>, u32, FxBuildHasher>,
+    by_hash: HashMap<u64, Vec<Weak<ColumnSet>>, FxBuildHasher>,
+    next_column: u32,
+    next_set: u32,
+}
+
+impl ColumnSets {
+    /// The set of these columns, and where each of them stands in it. Equal columns stand in one place.
+    pub fn intern(&self, columns: Vec<Column>, record: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<(Arc<ColumnSet>, Vec<u32>)> {
+        let mut inner = self.0.lock();
+        let mut shared = Vec::with_capacity(columns.len());
+        for column in columns {
+            shared.push(inner.column(column, record)?);
+        }
+        let mut order: Vec<u32> = (0..shared.len() as u32).collect();
+        order.sort_by(|&a, &b| shared[a as usize].0.cmp(&shared[b as usize].0));
+        let mut positions = vec![0u32; shared.len()];
+        let mut sorted: Vec<(Arc<Column>, u32)> = Vec::with_capacity(shared.len());
+        for i in order {
+            let column = &shared[i as usize];
+            if sorted.last().is_none_or(|last| last.1 != column.1) {
+                sorted.push(column.clone());
+            }
+            positions[i as usize] = sorted.len() as u32 - 1;
+        }
+        Ok((inner.set(sorted, None, record)?, positions))
+    }
+
+    /// The set of all columns of `base` for which `keep` holds, and all of `other`.
+    pub fn union(
+        &self,
+        base: &ColumnSet,
+        keep: impl Fn(usize) -> bool,
+        other: &ColumnSet,
+        record: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<Arc<ColumnSet>> {
+        let mut sorted: Vec<(Arc<Column>, u32)> = Vec::with_capacity(base.len() + 16);
+        let (mut a, mut b) = (0, 0);
+        while a < base.len() || b < other.len() {
+            let order = match (base.columns.get(a), other.columns.get(b)) {
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+                (Some(x), Some(y)) if Arc::ptr_eq(x, y) => Ordering::Equal,
+                (Some(x), Some(y)) => x.cmp(y),
+            };
+            if order == Ordering::Less {
+                if keep(a) {
+                    sorted.push((base.columns[a].clone(), base.ids[a]));
+                }
+                a += 1;
+            } else {
+                sorted.push((other.columns[b].clone(), other.ids[b]));
+                b += 1;
+                a += usize::from(order == Ordering::Equal);
+            }
+        }
+        self.0.lock().set(sorted, Some(base), record)
+    }
+
+    /// The set of those columns of `base` for which `keep` holds.
+    pub fn subset(&self, base: &ColumnSet, keep: impl Fn(usize) -> bool, record: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<Arc<ColumnSet>> {
+        let sorted = (0..base.len()).filter(|i| keep(*i)).map(|i| (base.columns[i].clone(), base.ids[i])).collect();
+        self.0.lock().set(sorted, Some(base), record)
+    }
+
+    /// Takes a column as the catalog has it.
+    pub fn restore_column(&self, id: u32, column: Column) -> Arc<Column> {
+        let mut inner = self.0.lock();
+        inner.next_column = inner.next_column.max(id + 1);
+        let column = Arc::new(column);
+        inner.columns.insert(column.clone(), id);
+        column
+    }
+
+    /// Takes a set as the catalog has it.
+    pub fn restore_set(&self, id: u32, columns: Vec<(Arc<Column>, u32)>) -> Arc<ColumnSet> {
+        let mut inner = self.0.lock();
+        inner.next_set = inner.next_set.max(id + 1);
+        let hash = hash_of(&columns);
+        inner.insert(id, columns, hash)
+    }
+
+    /// Leaves a gap before the next ids.
+    pub fn skip_ids(&self, count: u32) {
+        let mut inner = self.0.lock();
+        inner.next_column = inner.next_column.saturating_add(count);
+        inner.next_set = inner.next_set.saturating_add(count);
+    }
+
+    /// Forgets what nobody holds any more. Returns how many sets and columns are left.
+    pub fn sweep(&self) -> (usize, usize) {
+        let mut inner = self.0.lock();
+        inner.by_hash.retain(|_, sets| {
+            sets.retain(|s| s.strong_count() > 0);
+            !sets.is_empty()
+        });
+        inner.columns.retain(|column, _| Arc::strong_count(column) > 1);
+        (inner.by_hash.values().map(Vec::len).sum(), inner.columns.len())
+    }
+}
+
+impl Inner {
+    fn column(&mut self, column: Column, record: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<(Arc<Column>, u32)> {
+        if let Some((known, id)) = self.columns.get_key_value(&column) {
+            return Ok((known.clone(), *id));
+        }
+        let id = self.next_column;
+        record(Entry::Column { id, column: &column })?;
+        self.next_column = id.checked_add(1).ok_or_else(|| StorageError::corrupt("the catalog", "it has no more column ids"))?;
+        let column = Arc::new(column);
+        self.columns.insert(column.clone(), id);
+        Ok((column, id))
+    }
+
+    fn set(&mut self, sorted: Vec<(Arc<Column>, u32)>, base: Option<&ColumnSet>, record: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<Arc<ColumnSet>> {
+        let hash = hash_of(&sorted);
+        for known in self.by_hash.get(&hash).into_iter().flatten().filter_map(Weak::upgrade) {
+            if known.len() == sorted.len() && known.ids.iter().zip(&sorted).all(|(id, new)| *id == new.1) {
+                return Ok(known);
+            }
+        }
+        let id = self.next_set;
+        let ids: Vec<u32> = sorted.iter().map(|c| c.1).collect();
+        record(Entry::Set { id, base: base.map(|b| (b.id, &*b.ids)), ids: &ids })?;
+        self.next_set = id.checked_add(1).ok_or_else(|| StorageError::corrupt("the catalog", "it has no more set ids"))?;
+        Ok(self.insert(id, sorted, hash))
+    }
+
+    fn insert(&mut self, id: u32, sorted: Vec<(Arc<Column>, u32)>, hash: u64) -> Arc<ColumnSet> {
+        let (columns, ids): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
+        let set = Arc::new(ColumnSet { id, columns: columns.into(), ids: ids.into() });
+        self.by_hash.entry(hash).or_default().push(Arc::downgrade(&set));
+        set
+    }
+}
+
+fn hash_of(columns: &[(Arc<Column>, u32)]) -> u64 {
+    let mut hasher = FxHasher::default();
+    columns.iter().for_each(|c| c.1.hash(&mut hasher));
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub fn column(name: &str, code: &str) -> Column {
+        let pairs = vec![(NAME.into(), name.into()), ("code".into(), code.into())];
+        Column { own: Labels::from_pairs(pairs), dropped: Box::new([]) }
+    }
+
+    #[test]
+    fn equal_columns_make_one_set_whatever_their_order() {
+        let sets = ColumnSets::default();
+        let mut entries = 0;
+        let mut record = |_: Entry<'_>| {
+            entries += 1;
+            Ok(())
+        };
+        let (a, at) = sets.intern(vec![column("b", "1"), column("a", "1"), column("b", "1")], &mut record).unwrap();
+        let (b, _) = sets.intern(vec![column("a", "1"), column("b", "1")], &mut record).unwrap();
+        assert!(Arc::ptr_eq(&a, &b));
+        assert_eq!(at, [1, 0, 1]);
+        let more = sets.intern(vec![column("c", "1"), column("a", "1")], &mut record).unwrap().0;
+        let all = sets.union(&a, |i| i != 0, &more, &mut record).unwrap();
+        assert_eq!(all.columns.iter().map(|c| c.name()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(more.positions_in(&all), [0, 2]);
+        assert_eq!(a.positions_in(&more), [0, MISSING]);
+        assert_eq!(all.of_metric("b"), 1..2);
+        assert_eq!(entries, 3 + 3);
+    }
+}

@@ -1,0 +1,205 @@
+//! Files of frames: what is written is whole or is not there.
+//!
+//! ```text
+//! file:   "BBUOY" | kind | version | 0 | required features, u64 LE | frame…
+//! frame:  "\xbb\x0e\xf0\x01" | length u32 LE | crc32 of the payload, u32 LE | payload
+//! ```
+//! A reader that meets damage looks for the next frame mark and says what it left out. A version or feature that it does
+//! not know is refused: a newer Bellbuoy wrote the file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{Result, StorageError};
+
+pub const HEADER_BYTES: usize = 16;
+const FILE_MARK: &[u8; 5] = b"BBUOY";
+const FRAME_MARK: [u8; 4] = [0xbb, 0x0e, 0xf0, 0x01];
+pub const FRAME_BYTES: usize = 12;
+/// A frame that claims to be longer is damage.
+const FRAME_LIMIT: usize = 256 << 20;
+
+/// What a file holds, and the newest version of it that this program reads and writes.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    pub letter: u8,
+    pub version: u8,
+    pub noun: &'static str,
+}
+
+pub const WAL: Kind = Kind { letter: b'W', version: 1, noun: "log segment" };
+pub const CATALOG: Kind = Kind { letter: b'G', version: 1, noun: "catalog" };
+pub const CHUNKS: Kind = Kind { letter: b'C', version: 1, noun: "chunk file" };
+
+pub fn header(kind: Kind) -> [u8; HEADER_BYTES] {
+    let mut out = [0; HEADER_BYTES];
+    out[..5].copy_from_slice(FILE_MARK);
+    out[5] = kind.letter;
+    out[6] = kind.version;
+    out
+}
+
+pub fn check_header(kind: Kind, bytes: &[u8], path: &Path) -> Result<()> {
+    let what = || format!("{} {}", kind.noun, path.display());
+    if bytes.len() < HEADER_BYTES || &bytes[..5] != FILE_MARK || bytes[5] != kind.letter {
+        return Err(StorageError::corrupt(what(), "its header is damaged"));
+    }
+    if bytes[6] != kind.version || bytes[8..HEADER_BYTES].iter().any(|b| *b != 0) {
+        let reason = format!("it has version {} and features that this Bellbuoy does not know; use the newer one that wrote it", bytes[6]);
+        return Err(StorageError::corrupt(what(), reason));
+    }
+    Ok(())
+}
+
+pub fn put_frame(out: &mut Vec<u8>, payload: &[u8]) {
+    out.extend_from_slice(&FRAME_MARK);
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    out.extend_from_slice(payload);
+}
+
+/// Walks the frames of a file's bytes, from behind the header on.
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Bytes passed over as damaged.
+    pub lost: usize,
+    /// End of the last whole frame.
+    pub good_end: usize,
+}
+
+impl<'a> Frames<'a> {
+    pub fn new(bytes: &'a [u8]) -> Frames<'a> {
+        Frames { bytes, at: HEADER_BYTES, lost: 0, good_end: HEADER_BYTES }
+    }
+
+    fn whole_at(&self, at: usize) -> Option<&'a [u8]> {
+        let head = self.bytes.get(at..at + FRAME_BYTES)?;
+        if head[..4] != FRAME_MARK {
+            return None;
+        }
+        let length = u32::from_le_bytes(head[4..8].try_into().ok()?) as usize;
+        let payload = self.bytes.get(at + FRAME_BYTES..(at + FRAME_BYTES).checked_add(length)?)?;
+        (length <= FRAME_LIMIT && crc32fast::hash(payload) == u32::from_le_bytes(head[8..12].try_into().ok()?)).then_some(payload)
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    /// Where the payload starts, and the payload.
+    type Item = (usize, &'a [u8]);
+
+    fn next(&mut self) -> Option<(usize, &'a [u8])> {
+        while self.at < self.bytes.len() {
+            if let Some(payload) = self.whole_at(self.at) {
+                let start = self.at + FRAME_BYTES;
+                self.at = start + payload.len();
+                self.good_end = self.at;
+                return Some((start, payload));
+            }
+            let from = self.at + 1;
+            let next = memchr::memmem::find(self.bytes.get(from..).unwrap_or(&[]), &FRAME_MARK).map_or(self.bytes.len(), |i| from + i);
+            self.lost += next - self.at;
+            self.at = next;
+        }
+        None
+    }
+}
+
+/// A file that grows by whole frames. A write that fails leaves no half frame behind it.
+pub struct FrameFile {
+    file: File,
+    path: PathBuf,
+    length: u64,
+    dirty: bool,
+}
+
+impl FrameFile {
+    pub fn create(kind: Kind, path: &Path) -> Result<FrameFile> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+        let file = file.map_err(|e| StorageError::file("create", path, &e))?;
+        let mut out = FrameFile { file, path: path.to_owned(), length: 0, dirty: false };
+        out.append(&header(kind))?;
+        Ok(out)
+    }
+
+    /// Opens at the end of the last whole frame; what lies behind it is cut off.
+    pub fn resume(path: &Path, length: usize) -> Result<FrameFile> {
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| StorageError::file("open", path, &e))?;
+        file.set_len(length as u64).map_err(|e| StorageError::file("truncate", path, &e))?;
+        Ok(FrameFile { file, path: path.to_owned(), length: length as u64, dirty: true })
+    }
+
+    /// Appends bytes that hold whole frames; returns where they start.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<u64> {
+        let start = self.length;
+        if let Err(e) = self.file.write_all_at(bytes, start) {
+            // What was written of it is overwritten by the next append, or cut off at the next start.
+            return Err(StorageError::file("write", &self.path, &e));
+        }
+        self.length += bytes.len() as u64;
+        self.dirty = true;
+        Ok(start)
+    }
+
+    pub fn sync(&mut self) -> Result<()> {
+        if self.dirty {
+            self.file.sync_data().map_err(|e| StorageError::file("sync", &self.path, &e))?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut f| f.read_to_end(&mut bytes)).map_err(|e| StorageError::file("read", path, &e))?;
+    Ok(bytes)
+}
+
+/// Makes the names in a folder durable.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path).and_then(|f| f.sync_all()).map_err(|e| StorageError::file("sync", path, &e))
+}
+
+/// Replaces a file as a whole: there is the old one or the new one, never a half.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let next = path.with_extension("new");
+    let written = File::create(&next).and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all())).and_then(|()| std::fs::rename(&next, path));
+    written.map_err(|e| StorageError::file("write", path, &e))?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn damage_costs_the_damaged_frames_and_invents_none(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..8), at in any::<prop::sample::Index>(), with in 1u8..
+        ) {
+            let mut bytes = header(WAL).to_vec();
+            payloads.iter().for_each(|p| put_frame(&mut bytes, p));
+            let at = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES);
+            bytes[at] ^= with;
+            let got: Vec<Vec<u8>> = Frames::new(&bytes).map(|f| f.1.to_vec()).collect();
+            prop_assert_eq!(got.len(), payloads.len() - 1);
+            prop_assert!(got.iter().all(|g| payloads.contains(g)));
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Samples that do not come in rows: explicit timestamps, samples out of order or from elsewhere. The general path.
+//!
+//! Each series has its own short log, kept sorted; the logs of many series are sealed together, so that the write-ahead
+//! log can be cut. Of equal times the first sample wins.
+//!
+//! ```text
+//! sealed series:  head | packs        (lengths and checksums as in chunk.rs)
+//! head:   kind 2 | count, then of each series: id as gap to the one before | samples | first time | last time
+//! pack:   64 series: times, then values (see codec.rs), zstd
+//! ```
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use rustc_hash::FxBuildHasher;
+
+use super::chunk::{read_packs, Pack, Packs, PACK_COLUMNS};
+use super::chunkfile::Mapped;
+use super::codec::{self, Decoder, Encoder};
+use super::varint::{put, put_signed, Cursor};
+use super::{Result, StorageError};
+use crate::labels::{Labels, NAME};
+
+/// A series' log is sealed in pieces of at most this many samples.
+const SAMPLES_LIMIT: usize = 1 << 20;
+
+pub struct LooseSeries {
+    pub id: u32,
+    pub labels: Labels,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Vec<(i64, f64)>,
+    sealed: Vec<(Arc<SealedSeries>, usize)>,
+}
+
+/// A reader's picture of a series: its sealed pieces and its log.
+pub struct LooseView {
+    pub open: Vec<(i64, f64)>,
+    pub sealed: Vec<(Arc<SealedSeries>, usize)>,
+}
+
+impl LooseSeries {
+    /// Adds a sample unless there is one at its time. Almost always it belongs at the end.
+    pub fn add(&self, time: i64, value: f64) -> bool {
+        let mut state = self.state.lock();
+        if state.sealed.iter().any(|(chunk, at)| chunk.entries[*at].end == time) {
+            return false;
+        }
+        if state.open.last().is_none_or(|l| l.0 < time) {
+            state.open.push((time, value));
+            return true;
+        }
+        match state.open.binary_search_by_key(&time, |s| s.0) {
+            Ok(_) => false,
+            Err(at) => {
+                state.open.insert(at, (time, value));
+                true
+            }
+        }
+    }
+
+    pub fn add_sealed(&self, chunk: Arc<SealedSeries>, at: usize) {
+        self.state.lock().sealed.push((chunk, at));
+    }
+
+    pub fn view(&self, start: i64, end: i64) -> LooseView {
+        let state = self.state.lock();
+        let open = state.open.partition_point(|s| s.0 < start)..state.open.partition_point(|s| s.0 <= end);
+        let overlaps = |(chunk, at): &&(Arc<SealedSeries>, usize)| chunk.entries[*at].start <= end && chunk.entries[*at].end >= start;
+        LooseView { open: state.open[open].to_vec(), sealed: state.sealed.iter().filter(overlaps).cloned().collect() }
+    }
+
+    /// Drops pieces whose file is gone; false when nothing is left.
+    fn retire(&self) -> bool {
+        let mut state = self.state.lock();
+        state.sealed.retain(|(chunk, _)| !chunk.bytes.file.retired.load(Relaxed));
+        !state.sealed.is_empty() || !state.open.is_empty()
+    }
+}
+
+/// All such series, found by their labels.
+#[derive(Default)]
+pub struct LooseStore {
+    inner: RwLock<Inner>,
+    /// Samples in open logs.
+    open: AtomicU64,
+    /// The log segment of the oldest sample in an open log; `u64::MAX` when there is none.
+    segment: AtomicU64,
+    gate: RwLock<()>,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_labels: HashMap<Labels, Arc<LooseSeries>, FxBuildHasher>,
+    by_id: HashMap<u32, Arc<LooseSeries>, FxBuildHasher>,
+    by_name: HashMap<Box<str>, Vec<Arc<LooseSeries>>, FxBuildHasher>,
+    next_id: u32,
+}
+
+impl LooseStore {
+    pub fn new() -> LooseStore {
+        LooseStore { segment: AtomicU64::new(u64::MAX), ..LooseStore::default() }
+    }
+
+    /// The series with these labels; `record` is told of a new one before it can be referred to.
+    pub fn series(&self, labels: &Labels, record: &mut dyn FnMut(u32)) -> Arc<LooseSeries> {
+        if let Some(known) = self.inner.read().by_labels.get(labels) {
+            return known.clone();
+        }
+        let mut inner = self.inner.write();
+        if let Some(known) = inner.by_labels.get(labels) {
+            return known.clone();
+        }
+        let id = inner.next_id;
+        record(id);
+        inner.insert(id, labels.clone())
+    }
+
+    pub fn restore(&self, id: u32, labels: Labels) {
+        self.inner.write().insert(id, labels);
+    }
+
+    pub fn skip_ids(&self, count: u32) {
+        self.inner.write().next_id += count;
+    }
+
+    pub fn by_id(&self, id: u32) -> Option<Arc<LooseSeries>> {
+        self.inner.read().by_id.get(&id).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.inner.read().by_id.len()
+    }
+
+    /// Counts samples that were added to open logs and stand in this segment.
+    pub fn added(&self, count: u64, segment: u64) {
+        self.open.fetch_add(count, Relaxed);
+        self.segment.fetch_min(segment, Relaxed);
+    }
+
+    pub fn open_samples(&self) -> u64 {
+        self.open.load(Relaxed)
+    }
+
+    /// Held from logging samples until they are counted: the log must not be cut in between.
+    pub fn appending(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read()
+    }
+
+    /// The oldest segment that is needed for open logs.
+    pub fn needed_segment(&self) -> u64 {
+        let _none = self.gate.write();
+        self.segment.load(Relaxed)
+    }
+
+    /// Series that may match: those of one metric, or all.
+    pub fn candidates(&self, name: Option<&str>) -> Vec<Arc<LooseSeries>> {
+        let inner = self.inner.read();
+        match name {
+            Some(name) => inner.by_name.get(name).cloned().unwrap_or_default(),
+            None => inner.by_id.values().cloned().collect(),
+        }
+    }
+
+    /// Seals all open logs as chunks that `write` stores. Samples added meanwhile stay open.
+    pub fn seal(&self, segment: u64, encoder: &mut Encoder, write: &mut dyn FnMut(&[u8]) -> Result<Arc<SealedSeries>>) -> Result<()> {
+        let mut series = self.candidates(None);
+        series.sort_by_key(|s| s.id);
+        // From here on new samples count towards this segment or later.
+        self.segment.store(segment, Relaxed);
+        let taken: Vec<(Arc<LooseSeries>, Vec<(i64, f64)>)> = series
+            .into_iter()
+            .filter_map(|s| {
+                let open = s.state.lock().open.clone();
+                (!open.is_empty()).then_some((s, open))
+            })
+            .collect();
+        for part in taken.chunks(4096) {
+            let chunk = write(&encode(part, encoder)?)?;
+            for (at, (series, samples)) in part.iter().enumerate() {
+                let mut state = series.state.lock();
+                // What came in between lies among the sealed samples or behind them.
+                let before = state.open.len();
+                state.open.retain(|s| samples.binary_search_by_key(&s.0, |t| t.0).is_err());
+                self.open.fetch_sub((before - state.open.len()) as u64, Relaxed);
+                state.sealed.push((chunk.clone(), at));
+            }
+        }
+        if self.open_samples() == 0 {
+            let _ = self.segment.compare_exchange(segment, u64::MAX, Relaxed, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Forgets series without samples and pieces whose file is gone.
+    pub fn retire(&self) {
+        let mut inner = self.inner.write();
+        let inner = &mut *inner;
+        let dead: Vec<Arc<LooseSeries>> = inner
+            .by_id
+            .values()
+            .filter(|s| {
+                let empty = !s.retire();
+                // Held by the three tables only: nobody is about to add to it.
+                empty && Arc::strong_count(s) == 3
+            })
+            .cloned()
+            .collect();
+        for series in dead {
+            inner.by_id.remove(&series.id);
+            inner.by_labels.remove(&series.labels);
+            if let Some(list) = inner.by_name.get_mut(series.labels.get(NAME).unwrap_or("")) {
+                list.retain(|s| s.id != series.id);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn insert(&mut self, id: u32, labels: Labels) -> Arc<LooseSeries> {
+        let series = Arc::new(LooseSeries { id, labels: labels.clone(), state: Mutex::default() });
+        self.next_id = self.next_id.max(id + 1);
+        self.by_name.entry(labels.get(NAME).unwrap_or("").into()).or_default().push(series.clone());
+        self.by_labels.insert(labels, series.clone());
+        self.by_id.insert(id, series.clone());
+        series
+    }
+}
+
+fn encode(part: &[(Arc<LooseSeries>, Vec<(i64, f64)>)], encoder: &mut Encoder) -> Result<Vec<u8>> {
+    let mut head = vec![2];
+    put(&mut head, part.len() as u64);
+    let mut last = 0;
+    let mut packs = Packs::default();
+    for pack in part.chunks(PACK_COLUMNS) {
+        packs.raw.clear();
+        for (series, samples) in pack {
+            put(&mut head, u64::from(series.id - last));
+            last = series.id;
+            put(&mut head, samples.len() as u64);
+            put_signed(&mut head, samples[0].0);
+            put_signed(&mut head, samples[samples.len() - 1].0);
+            let (times, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
+            codec::encode_integers(&times, &mut packs.raw);
+            encoder.encode(&values, &mut packs.raw);
+        }
+        packs.close()?;
+    }
+    Ok(packs.finish(head))
+}
+
+#[derive(Clone, Copy)]
+pub struct SealedEntry {
+    pub series: u32,
+    pub start: i64,
+    pub end: i64,
+    count: usize,
+}
+
+/// Sealed logs of many series, as the head describes them.
+pub struct SealedSeries {
+    pub start: i64,
+    pub end: i64,
+    pub entries: Vec<SealedEntry>,
+    head_end: usize,
+    packs: Vec<Pack>,
+    bytes: Mapped,
+}
+
+impl SealedSeries {
+    pub fn parse(cursor: &mut Cursor<'_>, head_end: usize, bytes: Mapped) -> Result<SealedSeries> {
+        let count = cursor.count()?;
+        let mut entries = Vec::with_capacity(count);
+        let mut series = 0u32;
+        let (mut start, mut end) = (i64::MAX, i64::MIN);
+        for _ in 0..count {
+            series = series.checked_add(cursor.number()?).ok_or_else(|| StorageError::corrupt("a chunk", "a series id is too large"))?;
+            let count = cursor.varint()? as usize;
+            let entry = SealedEntry { series, count, start: cursor.signed()?, end: cursor.signed()? };
+            if count == 0 || count > SAMPLES_LIMIT {
+                return Err(StorageError::corrupt("a chunk", format!("a series claims {count} samples")));
+            }
+            start = start.min(entry.start);
+            end = end.max(entry.end);
+            entries.push(entry);
+        }
+        let packs = read_packs(cursor, head_end)?;
+        if packs.len() != entries.len().div_ceil(PACK_COLUMNS) || entries.is_empty() {
+            return Err(StorageError::corrupt("a chunk", "it has too few packs"));
+        }
+        Ok(SealedSeries { start, end, entries, head_end, packs, bytes })
+    }
+
+    pub fn trimmed(mut self) -> SealedSeries {
+        let end = self.packs.last().map_or(self.head_end, Pack::end);
+        self.bytes = self.bytes.trimmed(end);
+        self
+    }
+
+    pub fn mapped(&self) -> &Mapped {
+        &self.bytes
+    }
+
+    /// The samples of one entry.
+    pub fn read(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<(i64, f64)>> {
+        let pack = at / PACK_COLUMNS;
+        let inflated = self.packs[pack].inflate(self.bytes.bytes())?;
+        let mut cursor = Cursor::new(&inflated);
+        let mut values = Vec::new();
+        let mut times = Vec::new();
+        for entry in &self.entries[pack * PACK_COLUMNS..=at] {
+            times = codec::decode_integers(&mut cursor, entry.count)?;
+            decoder.decode(&mut cursor, entry.count, &mut values)?;
+        }
+        Ok(times.into_iter().zip(values).collect())
+    }
+
+    pub fn verify(&self) -> Result<()> {
+        self.packs.iter().try_for_each(|p| p.inflate(self.bytes.bytes()).map(|_| ()))
+    }
+}

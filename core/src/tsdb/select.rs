@@ -1,0 +1,309 @@
+//! Finds the series that match and gathers their samples into flat arrays.
+//!
+//! The index has two levels: a selector is asked once for each column set and once for each target; a column matches for
+//! a target when the target satisfies what the column leaves open. Their product is never written out. What matched is
+//! read chunk by chunk, each column once. A series of one piece is copied as it lies; one of several pieces (a pod made
+//! anew, a target scraped twice, samples of the general path) is merged in time, and of equal times the earlier wins.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use super::chunk::within;
+use super::codec::Decoder;
+use super::columns::{Column, ColumnSet};
+use super::matcher::Selector;
+use super::storage::Inner;
+use super::{is_absent, Result, StorageError};
+use crate::labels::{Labels, Str, NAME};
+
+/// Series and their samples: series i has `offsets[i]..offsets[i + 1]`.
+#[derive(Default)]
+pub struct Selected {
+    pub labels: Vec<Labels>,
+    pub offsets: Vec<i64>,
+    pub times: Vec<i64>,
+    pub values: Vec<f64>,
+}
+
+/// Samples of one series from one place, in time order.
+struct Piece {
+    times: Vec<i64>,
+    values: Vec<f64>,
+}
+
+/// Columns of one set that match, and what each leaves open.
+type Matched = Vec<(u32, u64)>;
+
+/// What a selector says of column sets, remembered for one query.
+struct SetIndex<'a> {
+    selector: &'a Selector,
+    known: HashMap<*const ColumnSet, Arc<Matched>, FxBuildHasher>,
+}
+
+impl SetIndex<'_> {
+    fn matched(&mut self, set: &Arc<ColumnSet>) -> Arc<Matched> {
+        let selector = self.selector;
+        self.known
+            .entry(Arc::as_ptr(set))
+            .or_insert_with(|| {
+                let range = selector.metric().map_or(0..set.len(), |name| set.of_metric(name));
+                Arc::new(range.filter_map(|i| selector.residue(&set.columns[i]).map(|r| (i as u32, r))).collect())
+            })
+            .clone()
+    }
+}
+
+/// Series as they are found, each once.
+#[derive(Default)]
+struct Found {
+    by_labels: HashMap<Labels, usize, FxBuildHasher>,
+    pieces: Vec<Vec<Piece>>,
+    samples: usize,
+}
+
+impl Found {
+    fn series(&mut self, labels: Labels) -> usize {
+        let next = self.pieces.len();
+        let at = *self.by_labels.entry(labels).or_insert(next);
+        if at == next {
+            self.pieces.push(Vec::new());
+        }
+        at
+    }
+
+    fn add(&mut self, labels: usize, piece: Piece) {
+        self.samples += piece.times.len();
+        self.pieces[labels].push(piece);
+    }
+}
+
+/// All samples with start <= t <= end of the series that match.
+pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: usize) -> Result<Selected> {
+    let mut found = Found::default();
+    let mut index = SetIndex { selector, known: HashMap::default() };
+    let mut decoder = Decoder::default();
+    let check = |found: &Found| if limit > 0 && found.samples > limit { Err(StorageError::TooMany { limit }) } else { Ok(()) };
+    let groups = inner.groups.read().all.clone();
+    for group in groups {
+        let satisfied = selector.satisfied(&group.labels);
+        // The series of this group that were met already, by column.
+        let mut series: HashMap<*const Column, usize, FxBuildHasher> = HashMap::default();
+        let mut series_of = |found: &mut Found, column: &Arc<Column>| {
+            *series.entry(Arc::as_ptr(column)).or_insert_with(|| found.series(column.series(&group.labels)))
+        };
+        let wanted = |index: &mut SetIndex<'_>, set: &Arc<ColumnSet>| -> Vec<u32> {
+            index.matched(set).iter().filter(|m| m.1 & !satisfied == 0).map(|m| m.0).collect()
+        };
+        let view = group.view(start, end);
+        for chunk in &view.sealed {
+            let Some(set) = &chunk.set else { continue };
+            let columns: Vec<(u32, usize)> = wanted(&mut index, set).into_iter().filter_map(|c| chunk.slot(c).map(|s| (c, s))).collect();
+            if columns.is_empty() {
+                continue;
+            }
+            let rows = within(&chunk.times, start, end);
+            let slots: Vec<usize> = columns.iter().map(|c| c.1).collect();
+            chunk.read(&slots, &mut decoder, &mut |at, values| {
+                if let Some(piece) = piece(&chunk.times[rows.clone()], &values[rows.clone()]) {
+                    let labels = series_of(&mut found, &set.columns[columns[at].0 as usize]);
+                    found.add(labels, piece);
+                }
+            })?;
+            check(&found)?;
+        }
+        let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) else { continue };
+        let columns = wanted(&mut index, set);
+        if columns.is_empty() {
+            continue;
+        }
+        let rows = within(&open.times, start, end);
+        let values = open.read(&columns)?;
+        for (values, column) in values.chunks_exact(open.len()).zip(&columns) {
+            if let Some(piece) = piece(&open.times[rows.clone()], &values[rows.clone()]) {
+                let labels = series_of(&mut found, &set.columns[*column as usize]);
+                found.add(labels, piece);
+            }
+        }
+        check(&found)?;
+    }
+    for series in inner.loose.candidates(selector.metric()) {
+        if !selector.matches(&series.labels) {
+            continue;
+        }
+        let view = series.view(start, end);
+        for (chunk, at) in &view.sealed {
+            let samples = chunk.read(*at, &mut decoder)?;
+            add_loose(&mut found, &series.labels, samples.into_iter().filter(|s| s.0 >= start && s.0 <= end));
+        }
+        add_loose(&mut found, &series.labels, view.open.into_iter());
+        check(&found)?;
+    }
+    Ok(assemble(found))
+}
+
+fn add_loose(found: &mut Found, labels: &Labels, samples: impl Iterator<Item = (i64, f64)>) {
+    let (times, values): (Vec<i64>, Vec<f64>) = samples.unzip();
+    if !times.is_empty() {
+        let at = found.series(labels.clone());
+        found.add(at, Piece { times, values });
+    }
+}
+
+/// The rows in which a column has a sample; None when there is none.
+fn piece(times: &[i64], values: &[f64]) -> Option<Piece> {
+    if values.iter().all(|v| !is_absent(*v)) {
+        return (!times.is_empty()).then(|| Piece { times: times.to_vec(), values: values.to_vec() });
+    }
+    let (times, values): (Vec<i64>, Vec<f64>) = times.iter().zip(values).filter(|(_, v)| !is_absent(**v)).map(|(t, v)| (*t, *v)).unzip();
+    (!times.is_empty()).then_some(Piece { times, values })
+}
+
+fn assemble(found: Found) -> Selected {
+    let Found { by_labels, mut pieces, samples } = found;
+    let mut out = Selected::default();
+    let mut order: Vec<(Labels, usize)> = by_labels.into_iter().filter(|(_, at)| !pieces[*at].is_empty()).collect();
+    order.sort_unstable_by_key(|o| o.1);
+    out.times.reserve(samples);
+    out.values.reserve(samples);
+    out.offsets.push(0);
+    for (labels, at) in order {
+        let mut parts = std::mem::take(&mut pieces[at]);
+        parts.sort_by_key(|p| p.times[0]);
+        if parts.windows(2).all(|w| w[0].times[w[0].times.len() - 1] < w[1].times[0]) {
+            for part in &parts {
+                out.times.extend_from_slice(&part.times);
+                out.values.extend_from_slice(&part.values);
+            }
+        } else {
+            merge(parts, &mut out);
+        }
+        out.labels.push(labels);
+        out.offsets.push(out.times.len() as i64);
+    }
+    out
+}
+
+/// The general path: samples of all pieces in time order; of equal times the first wins.
+fn merge(parts: Vec<Piece>, out: &mut Selected) {
+    let mut all: Vec<(i64, f64)> = parts.into_iter().flat_map(|p| p.times.into_iter().zip(p.values)).collect();
+    all.sort_by_key(|s| s.0);
+    all.dedup_by_key(|s| s.0);
+    // A stale marker of one source is no end while another goes on: at equal times it loses, otherwise it stands.
+    out.times.extend(all.iter().map(|s| s.0));
+    out.values.extend(all.iter().map(|s| s.1));
+}
+
+/// The series that have a sample in the range, without reading the samples where a chunk tells.
+pub fn series(inner: &Inner, selectors: &[Selector], start: i64, end: i64) -> Result<Vec<Labels>> {
+    let mut all = hashbrown::HashSet::with_hasher(FxBuildHasher);
+    for selector in selectors {
+        each_series(inner, selector, start, end, &mut |column, target| {
+            all.insert(column.map_or_else(|| target.clone(), |c| c.series(target)));
+        })?;
+    }
+    let mut out: Vec<Labels> = all.into_iter().collect();
+    out.sort_unstable();
+    Ok(out)
+}
+
+/// Label names, or the values of one, answered from the two levels: targets and column sets, not series by series.
+pub fn label_values(inner: &Inner, name: Option<&str>, selectors: &[Selector], start: i64, end: i64) -> Result<Vec<Str>> {
+    let mut all: hashbrown::HashSet<Str, FxBuildHasher> = hashbrown::HashSet::default();
+    let mut take = |labels: &Labels, column: Option<&Column>| {
+        for (n, v) in labels.iter() {
+            // A target's label counts only where the column does not hide it.
+            let hidden = column.is_some_and(|c| c.own.get(n).is_some() || c.dropped.contains(n));
+            let wanted = if name.is_none() { n } else { v };
+            if !hidden && name.is_none_or(|name| name == &**n) && !all.contains(wanted) {
+                all.insert(wanted.clone());
+            }
+        }
+    };
+    for selector in selectors {
+        each_series(inner, selector, start, end, &mut |column, target| {
+            take(target, column);
+            if let Some(column) = column {
+                take(&column.own, None);
+            }
+        })?;
+    }
+    let mut out: Vec<Str> = all.into_iter().collect();
+    out.sort_unstable();
+    Ok(out)
+}
+
+/// Calls back with each column and target that match and have a sample in the range, and for loose series with their
+/// labels alone.
+fn each_series(inner: &Inner, selector: &Selector, start: i64, end: i64, each: &mut dyn FnMut(Option<&Column>, &Labels)) -> Result<()> {
+    let mut index = SetIndex { selector, known: HashMap::default() };
+    let mut decoder = Decoder::default();
+    let groups = inner.groups.read().all.clone();
+    for group in groups {
+        let satisfied = selector.satisfied(&group.labels);
+        let mut met: hashbrown::HashSet<*const Column, FxBuildHasher> = hashbrown::HashSet::default();
+        let view = group.view(start, end);
+        for chunk in &view.sealed {
+            let Some(set) = &chunk.set else { continue };
+            let rows = within(&chunk.times, start, end);
+            let whole = rows.len() == chunk.times.len();
+            let mut unsure = Vec::new();
+            for (column, residue) in index.matched(set).iter() {
+                let known = &set.columns[*column as usize];
+                let Some(slot) = chunk.slot(*column).filter(|_| residue & !satisfied == 0 && !met.contains(&Arc::as_ptr(known))) else { continue };
+                if whole {
+                    // A chunk has only columns with a sample.
+                    met.insert(Arc::as_ptr(known));
+                    each(Some(known), &group.labels);
+                } else {
+                    unsure.push((slot, known));
+                }
+            }
+            let slots: Vec<usize> = unsure.iter().map(|u| u.0).collect();
+            chunk.read(&slots, &mut decoder, &mut |at, values| {
+                if values[rows.clone()].iter().any(|v| !is_absent(*v)) && met.insert(Arc::as_ptr(unsure[at].1)) {
+                    each(Some(unsure[at].1), &group.labels);
+                }
+            })?;
+        }
+        let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) else { continue };
+        let columns: Vec<u32> = index
+            .matched(set)
+            .iter()
+            .filter(|m| m.1 & !satisfied == 0 && !met.contains(&Arc::as_ptr(&set.columns[m.0 as usize])))
+            .map(|m| m.0)
+            .collect();
+        if columns.is_empty() {
+            continue;
+        }
+        let rows = within(&open.times, start, end);
+        let values = open.read(&columns)?;
+        for (values, column) in values.chunks_exact(open.len()).zip(&columns) {
+            if values[rows.clone()].iter().any(|v| !is_absent(*v)) {
+                each(Some(&set.columns[*column as usize]), &group.labels);
+            }
+        }
+    }
+    for series in inner.loose.candidates(selector.metric()) {
+        if selector.matches(&series.labels) {
+            let view = series.view(start, end);
+            if !view.open.is_empty() || !view.sealed.is_empty() {
+                each(None, &series.labels);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Metrics by how many live series they have.
+pub fn metrics_by_name(inner: &Inner) -> HashMap<String, u64> {
+    let mut counts: HashMap<String, u64> = HashMap::new();
+    for group in inner.groups.read().all.iter() {
+        group.each_live(|column| *counts.entry_ref(column.name()).or_default() += 1);
+    }
+    for series in inner.loose.candidates(None) {
+        *counts.entry_ref(series.labels.get(NAME).unwrap_or("")).or_default() += 1;
+    }
+    counts
+}

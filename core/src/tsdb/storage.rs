@@ -1,0 +1,486 @@
+//! The storage in a folder: opens and replays it, commits the log, seals, cuts and retires.
+//!
+//! ```text
+//! lock           held by the process that uses the folder
+//! catalog        what ids mean                      (catalog.rs)
+//! wal/N.wal      rows and samples not yet sealed    (wal.rs)
+//! chunks/N.chunks  sealed chunks                    (chunkfile.rs)
+//! ```
+//! A thread of its own commits at an interval and tidies up. An append waits for a lock of its group and for the copy of
+//! a record, never for a disk.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hashbrown::HashMap;
+use parking_lot::{Condvar, Mutex, RwLock};
+use rustc_hash::FxBuildHasher;
+
+use super::catalog::{self, Catalog, Entry};
+use super::chunk::{widen, OpenChunk, SealedChunk};
+use super::chunkfile::{ChunkFiles, Sealed};
+use super::codec::Encoder;
+use super::columns::{Column, ColumnSet, ColumnSets};
+use super::group::{Appended, Group};
+use super::loose::LooseStore;
+use super::row;
+use super::varint::Cursor;
+use super::wal::{self, Record, Wal};
+use super::{Result, StorageError};
+use crate::labels::{Labels, Str};
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub retention: Duration,
+    pub retention_bytes: u64,
+    pub commit_interval: Duration,
+    pub chunk_rows: usize,
+}
+
+/// How often the thread looks for what to seal, cut and retire.
+const TIDY_INTERVAL: Duration = Duration::from_secs(30);
+/// A group without a new row for this long is sealed, so that the log need not keep it.
+const IDLE_MILLISECONDS: i64 = 10 * 60 * 1000;
+/// Open samples of the general path; more are sealed.
+const LOOSE_LIMIT: u64 = 1 << 18;
+/// Closed segments that may wait for slow groups before those are sealed for them.
+const SEGMENTS_LIMIT: u64 = 8;
+
+#[derive(Default)]
+pub struct Counters {
+    pub samples: AtomicU64,
+    pub rejected: AtomicU64,
+    pub duplicates: AtomicU64,
+    pub chunks: AtomicU64,
+    pub commits: AtomicU64,
+    pub commit_failures: AtomicU64,
+    pub lost_bytes: AtomicU64,
+}
+
+pub struct Inner {
+    pub options: Options,
+    pub sets: ColumnSets,
+    pub wal: Wal,
+    pub counters: Counters,
+    pub loose: LooseStore,
+    pub groups: RwLock<Groups>,
+    catalog: Mutex<Catalog>,
+    files: ChunkFiles,
+    encoder: Mutex<Encoder>,
+    /// What was damaged at the start, in words.
+    pub losses: Mutex<Vec<String>>,
+    pub last_error: Mutex<Option<String>>,
+    closed: AtomicBool,
+    _lock: File,
+}
+
+#[derive(Default)]
+pub struct Groups {
+    pub all: Vec<Arc<Group>>,
+    by_key: HashMap<(Str, Labels), Arc<Group>, FxBuildHasher>,
+    next_id: u32,
+}
+
+/// A storage that is open. Dropping it commits and releases the folder.
+pub struct Storage {
+    pub inner: Arc<Inner>,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Storage {
+    pub fn open(folder: &Path, options: Options) -> Result<Storage> {
+        let inner = Arc::new(open(folder, options)?);
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let (worker, signal) = (inner.clone(), stop.clone());
+        let thread = std::thread::Builder::new().name("storage".into()).spawn(move || work(&worker, &signal));
+        let thread = thread.map_err(|e| StorageError::file("start a thread for", folder, &e))?;
+        Ok(Storage { inner, stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The group of a target, made if it is new. Groups are known by pool and labels, across restarts too.
+    pub fn group(&self, pool: &str, labels: &Labels) -> Result<Arc<Group>> {
+        self.inner.group(pool, labels)
+    }
+
+    /// The set of these columns, and where each of them stands in it.
+    pub fn intern_columns(&self, columns: Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>)> {
+        self.inner.intern_columns(columns)
+    }
+
+    /// Stores a row of a group.
+    pub fn append(&self, group: &Group, time: i64, columns: &Arc<ColumnSet>, row: &[f64]) -> Result<Appended> {
+        self.inner.append(group, time, columns, row)
+    }
+
+    /// Ends the series of a group whose target is gone.
+    pub fn end(&self, group: &Group, time: i64) -> Result<()> {
+        group.end(&self.inner, time)
+    }
+
+    /// Stores samples by the general path; returns how many were new.
+    pub fn append_samples(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
+        self.inner.append_samples(samples)
+    }
+
+    /// Makes durable all that was appended.
+    pub fn flush(&self) -> Result<()> {
+        self.inner.commit()
+    }
+
+    /// Stops the thread, commits, releases the folder. Nothing can be appended from here on.
+    pub fn close(&self) -> Result<()> {
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+        if self.inner.closed.swap(true, Relaxed) {
+            return Ok(());
+        }
+        self.inner.commit()?;
+        self.inner.files.finish()
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        if let Err(e) = self.close() {
+            *self.inner.last_error.lock() = Some(e.to_string());
+        }
+    }
+}
+
+fn work(inner: &Inner, stop: &(Mutex<bool>, Condvar)) {
+    let mut tidied = Instant::now();
+    let mut stopped = stop.0.lock();
+    while !*stopped {
+        stop.1.wait_for(&mut stopped, inner.options.commit_interval);
+        if *stopped {
+            return;
+        }
+        drop(stopped);
+        let mut done = inner.commit();
+        if tidied.elapsed() >= TIDY_INTERVAL {
+            tidied = Instant::now();
+            done = done.and_then(|()| inner.tidy());
+        }
+        if let Err(e) = done {
+            inner.counters.commit_failures.fetch_add(1, Relaxed);
+            *inner.last_error.lock() = Some(e.to_string());
+        } else {
+            *inner.last_error.lock() = None;
+        }
+        stopped = stop.0.lock();
+    }
+}
+
+impl Inner {
+    /// Milliseconds since 1970.
+    pub fn now(&self) -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    }
+
+    /// Rows after which a group's chunk is sealed; the first is shorter by chance, so that seals spread over time.
+    pub fn rows_of(&self, group: u32, first: bool) -> usize {
+        let rows = self.options.chunk_rows;
+        if !first || rows < 4 {
+            return rows;
+        }
+        let half = rows / 2;
+        half + (group.wrapping_mul(0x9e37_79b9) >> 16) as usize % (rows - half)
+    }
+
+    pub fn record(&self, entry: &Entry<'_>) -> Result<()> {
+        self.catalog.lock().record(entry);
+        Ok(())
+    }
+
+    pub fn intern_columns(&self, columns: Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>)> {
+        self.sets.intern(columns, &mut |e| self.record(&e))
+    }
+
+    pub fn group(&self, pool: &str, labels: &Labels) -> Result<Arc<Group>> {
+        let key = (Str::from(pool), labels.clone());
+        if let Some(known) = self.groups.read().by_key.get(&key) {
+            known.active.store(true, Relaxed);
+            return Ok(known.clone());
+        }
+        let mut groups = self.groups.write();
+        if let Some(known) = groups.by_key.get(&key) {
+            known.active.store(true, Relaxed);
+            return Ok(known.clone());
+        }
+        let id = groups.next_id;
+        self.record(&Entry::Group { id, pool, labels })?;
+        let group = groups.insert(id, key.0, key.1);
+        group.active.store(true, Relaxed);
+        Ok(group)
+    }
+
+    pub fn append(&self, group: &Group, time: i64, columns: &Arc<ColumnSet>, row: &[f64]) -> Result<Appended> {
+        if row.len() != columns.len() {
+            let reason = format!("BUG: {} values for {} columns", row.len(), columns.len());
+            return Err(StorageError::corrupt("a row", reason));
+        }
+        let done = group.append(self, time, columns, row)?;
+        self.counters.samples.fetch_add(done.samples, Relaxed);
+        Ok(done)
+    }
+
+    pub fn append_samples(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
+        let series: Vec<_> = samples
+            .iter()
+            .map(|(labels, _, _)| self.loose.series(labels, &mut |id| self.catalog.lock().record(&Entry::Series { id, labels })))
+            .collect();
+        let entries: Vec<(u32, i64, f64)> = samples.iter().zip(&series).map(|(s, series)| (series.id, s.1, s.2)).collect();
+        let appending = self.loose.appending();
+        let segment = self.wal.samples(&entries)?;
+        let added = entries.iter().zip(&series).filter(|(e, s)| s.add(e.1, e.2)).count() as u64;
+        self.loose.added(added, segment);
+        drop(appending);
+        self.counters.samples.fetch_add(added, Relaxed);
+        self.counters.duplicates.fetch_add(samples.len() as u64 - added, Relaxed);
+        Ok(added)
+    }
+
+    /// Writes an open chunk to a file, as columns.
+    pub fn seal(&self, open: &OpenChunk, group: u32) -> Result<Arc<SealedChunk>> {
+        let bytes = open.seal(group, &mut self.encoder.lock())?;
+        match self.files.append(&bytes, self.now())? {
+            Sealed::Rows(mut chunk) => {
+                chunk.set = open.set().cloned();
+                self.counters.chunks.fetch_add(1, Relaxed);
+                Ok(Arc::new(chunk))
+            }
+            Sealed::Series(_) => Err(StorageError::corrupt("a chunk", "BUG: rows were read back as series")),
+        }
+    }
+
+    pub fn commit(&self) -> Result<()> {
+        self.wal.commit(&mut || self.catalog.lock().commit())?;
+        self.counters.commits.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn seal_loose(&self) -> Result<()> {
+        self.loose.seal(self.wal.segment(), &mut self.encoder.lock(), &mut |bytes| match self.files.append(bytes, self.now())? {
+            Sealed::Series(chunk) => Ok(Arc::new(chunk)),
+            Sealed::Rows(_) => Err(StorageError::corrupt("a chunk", "BUG: series were read back as rows")),
+        })
+    }
+
+    /// Seals every open chunk and log.
+    pub fn seal_all(&self) -> Result<()> {
+        let groups = self.groups.read().all.clone();
+        groups.iter().try_for_each(|g| g.seal_if_idle(self, i64::MAX, 0))?;
+        self.seal_loose()
+    }
+
+    /// Seals what is idle, cuts the log, deletes what is past its time, forgets what nobody holds.
+    pub fn tidy(&self) -> Result<()> {
+        let groups = self.groups.read().all.clone();
+        let segment = self.wal.segment();
+        let oldest = segment.saturating_sub(SEGMENTS_LIMIT);
+        let idle = self.now() - IDLE_MILLISECONDS;
+        groups.iter().try_for_each(|g| g.seal_if_idle(self, idle, oldest))?;
+        if self.loose.open_samples() > LOOSE_LIMIT || self.loose.needed_segment() < oldest {
+            self.seal_loose()?;
+        }
+        self.cut_log(&groups, segment)?;
+        let before = self.now().saturating_sub(self.options.retention.as_millis() as i64);
+        if self.files.retire(before, self.options.retention_bytes)? > 0 {
+            self.retire(&groups);
+        }
+        Ok(())
+    }
+
+    /// Deletes log segments of which all is sealed and durable.
+    fn cut_log(&self, groups: &[Arc<Group>], segment: u64) -> Result<()> {
+        let needed = groups.iter().filter_map(|g| g.needed_segment()).min().unwrap_or(segment).min(segment).min(self.loose.needed_segment());
+        // Sets and ids first, then the chunks that use them, then the log that they replace.
+        self.catalog.lock().commit()?;
+        self.files.sync()?;
+        self.wal.truncate(needed)
+    }
+
+    fn retire(&self, groups: &[Arc<Group>]) {
+        for group in groups {
+            group.retire();
+        }
+        self.loose.retire();
+        self.sets.sweep();
+    }
+
+    /// Bytes and counts of what lies on the disk: log bytes, segments, chunk bytes, chunk files, catalog bytes.
+    pub fn disk(&self) -> (u64, usize, u64, usize, u64) {
+        let ((wal, segments), (chunks, files)) = (self.wal.size(), self.files.size());
+        (wal, segments, chunks, files, self.catalog.lock().bytes())
+    }
+}
+
+impl Groups {
+    fn insert(&mut self, id: u32, pool: Str, labels: Labels) -> Arc<Group> {
+        self.next_id = self.next_id.max(id + 1);
+        let group = Arc::new(Group::new(id, pool.clone(), labels.clone()));
+        self.all.push(group.clone());
+        self.by_key.insert((pool, labels), group.clone());
+        group
+    }
+}
+
+/// Takes the folder, reads what is in it, replays the log.
+fn open(folder: &Path, options: Options) -> Result<Inner> {
+    let (wal_folder, chunk_folder) = (folder.join("wal"), folder.join("chunks"));
+    for path in [folder, &wal_folder, &chunk_folder] {
+        std::fs::create_dir_all(path).map_err(|e| StorageError::file("create", path, &e))?;
+    }
+    let lock = take_lock(folder)?;
+    let sets = ColumnSets::default();
+    let (catalog, known) = catalog::open(&folder.join("catalog"), &sets)?;
+    let loose = LooseStore::new();
+    let mut groups = Groups::default();
+    let mut losses = Vec::new();
+    if known.lost > 0 {
+        losses.push(format!("{} bytes of {} were damaged; series that they described are left out", known.lost, folder.join("catalog").display()));
+        groups.next_id = catalog::LOST_IDS;
+        loose.skip_ids(catalog::LOST_IDS);
+    }
+    let mut ids: Vec<u32> = known.groups.keys().copied().collect();
+    ids.sort_unstable();
+    let mut by_id: HashMap<u32, Arc<Group>, FxBuildHasher> = HashMap::default();
+    for id in ids {
+        let (pool, labels) = known.groups[&id].clone();
+        by_id.insert(id, groups.insert(id, pool, labels));
+    }
+    for (id, labels) in known.series {
+        loose.restore(id, labels);
+    }
+    let mut without_meaning = 0u64;
+    let files = ChunkFiles::open(
+        &chunk_folder,
+        &mut |sealed| {
+            match sealed {
+                Sealed::Rows(mut chunk) => {
+                    chunk.set = known.sets.get(&chunk.set_id).cloned();
+                    match by_id.get(&chunk.group).filter(|_| chunk.set.is_some()) {
+                        Some(group) => group.restore_sealed(chunk),
+                        None => without_meaning += 1,
+                    }
+                }
+                Sealed::Series(chunk) => {
+                    let chunk = Arc::new(chunk);
+                    for (at, entry) in chunk.entries.iter().enumerate() {
+                        match loose.by_id(entry.series) {
+                            Some(series) => series.add_sealed(chunk.clone(), at),
+                            None => without_meaning += 1,
+                        }
+                    }
+                }
+            }
+            Ok(())
+        },
+        &mut |loss| losses.push(loss),
+    )?;
+    if without_meaning > 0 {
+        losses.push(format!("{without_meaning} chunks in {} belong to series that the catalog does not know; they are left out", chunk_folder.display()));
+    }
+    let segments = wal::segments(&wal_folder)?;
+    let sizes: Vec<(u64, u64)> = segments.iter().map(|(n, path)| (*n, std::fs::metadata(path).map_or(0, |m| m.len()))).collect();
+    let inner = Inner {
+        options,
+        wal: Wal::open(&wal_folder, sizes)?,
+        counters: Counters::default(),
+        loose,
+        groups: RwLock::new(groups),
+        sets,
+        catalog: Mutex::new(catalog),
+        files,
+        encoder: Mutex::default(),
+        losses: Mutex::new(losses),
+        last_error: Mutex::default(),
+        closed: AtomicBool::new(false),
+        _lock: lock,
+    };
+    replay(&inner, &segments, &by_id, &known.sets)?;
+    Ok(inner)
+}
+
+/// A group's row while the log is read: the number of the row, its set and its values.
+struct Replayed {
+    number: u64,
+    set: Arc<ColumnSet>,
+    values: Vec<f64>,
+}
+
+fn replay(
+    inner: &Inner,
+    segments: &[(u64, PathBuf)],
+    groups: &HashMap<u32, Arc<Group>, FxBuildHasher>,
+    sets: &HashMap<u32, Arc<ColumnSet>>,
+) -> Result<()> {
+    let mut rows: HashMap<u32, Replayed, FxBuildHasher> = HashMap::default();
+    for (number, path) in segments {
+        let mut orphans = 0u64;
+        let mut each = |record: Record<'_>| {
+            match record {
+                Record::Row(entry) => {
+                    let (Some(group), Some(set)) = (groups.get(&entry.group), sets.get(&entry.set)) else {
+                        orphans += 1;
+                        return Ok(());
+                    };
+                    let before = rows.remove(&entry.group).filter(|b| b.number + 1 == entry.number);
+                    let mut values = match (entry.full, before) {
+                        (true, _) => vec![0.0; set.len()],
+                        (false, Some(b)) if Arc::ptr_eq(&b.set, set) => b.values,
+                        (false, Some(b)) => widen(&b.values, &b.set, set),
+                        // Its predecessor was lost: the group resumes at its next full record.
+                        (false, None) => {
+                            orphans += 1;
+                            return Ok(());
+                        }
+                    };
+                    row::decode(&mut Cursor::new(entry.row), &mut values)?;
+                    group.restore_row(inner, entry.number, entry.time, set, &values, *number)?;
+                    rows.insert(entry.group, Replayed { number: entry.number, set: set.clone(), values });
+                }
+                Record::Samples(samples) => {
+                    let mut added = 0;
+                    for (id, time, value) in samples {
+                        match inner.loose.by_id(id) {
+                            Some(series) => added += u64::from(series.add(time, value)),
+                            None => orphans += 1,
+                        }
+                    }
+                    inner.loose.added(added, *number);
+                }
+            }
+            Ok(())
+        };
+        let lost = match wal::replay(path, &mut each) {
+            Ok(lost) => lost,
+            Err(e @ StorageError::Corrupt { .. }) => {
+                inner.losses.lock().push(e.to_string());
+                0
+            }
+            Err(e) => return Err(e),
+        };
+        if lost > 0 || orphans > 0 {
+            let text = format!("{}: {lost} bytes were damaged, {orphans} records could not be used", path.display());
+            inner.losses.lock().push(text);
+            inner.counters.lost_bytes.fetch_add(lost as u64, Relaxed);
+        }
+    }
+    Ok(())
+}
+
+fn take_lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| StorageError::file("open", &path, &e))?;
+    file.try_lock().map_err(|e| StorageError::Locked { path: folder.to_owned(), reason: e.to_string() })?;
+    Ok(file)
+}
