@@ -31,11 +31,8 @@ def test_an_alert_is_pending_for_its_time_then_fires_then_is_inactive() -> None:
     assert watch.at(0, "a") == {"a": "pending"}
     labels = {"alertname": "Down", "instance": "a", "severity": "page"}
     assert watch.stored == [
-        (
-            {"__name__": "ALERTS", "alertname": "Down", "alertstate": "pending", "instance": "a", "severity": "page"},
-            1.0,
-        ),
-        ({"__name__": "ALERTS_FOR_STATE", "alertname": "Down", "instance": "a", "severity": "page"}, 0.0),
+        ({"__name__": "ALERTS", **labels, "alertstate": "pending"}, 1.0),
+        ({"__name__": "ALERTS_FOR_STATE", **labels}, 0.0),
     ]
     assert watch.at(59, "a", "b") == {"a": "pending", "b": "pending"}
     assert watch.at(60, "a", "b") == {"a": "firing", "b": "pending"}

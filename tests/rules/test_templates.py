@@ -94,7 +94,8 @@ def test_text_functions_work_on_addresses_and_patterns() -> None:
 def test_values_print_as_go_prints_them() -> None:
     for value, want in (
         (1.0, "1"), (0.1, "0.1"), (1e21, "1e+21"), (123456789.0, "123456789"), (1e-5, "1e-05"), (0.00012, "0.00012"),
-        (1e20, "100000000000000000000"), (float("inf"), "+Inf"), (float("nan"), "NaN"), (-0.0, "-0"), (-2.5e-7, "-2.5e-07"),
+        (1e20, "100000000000000000000"), (float("inf"), "+Inf"), (float("nan"), "NaN"),
+        (-0.0, "-0"), (-2.5e-7, "-2.5e-07"),
     ):  # fmt: skip
         assert format_float(value) == want
     assert format_value({"b": 1, "a": [True, None]}) == "map[a:[true <nil>] b:1]"

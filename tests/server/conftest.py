@@ -10,9 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
-
 from bellbuoy.server import Options, run
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
 
 
 @dataclass

@@ -120,7 +120,7 @@ def test_rule_files_are_found_beside_the_file_by_pattern(tmp_path: Path) -> None
     path.write_text("rule_files: [missing.yml]", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot read rule file"):
         read_files(path)
-    with pytest.raises(ConfigError, match="cannot read .*nothing.yml"):
+    with pytest.raises(ConfigError, match=r"cannot read .*nothing\.yml"):
         read_files(tmp_path / "nothing.yml")
 
 

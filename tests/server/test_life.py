@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-
 from bellbuoy.configuration import ConfigError
 from bellbuoy.server import Options, add_arguments, options
 from bellbuoy.server.options import FollowOptions
+
 from tests.server.conftest import Serve, Target, scrape_config, threads
 
 

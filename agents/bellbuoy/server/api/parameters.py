@@ -17,6 +17,7 @@ MIN_TIME_MS, MAX_TIME_MS = -(1 << 62), (1 << 62)
 _MIN_TEXT, _MAX_TEXT = "-292273086-05-16T16:47:06Z", "292277025-08-18T07:12:54.999999999Z"
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
 _LIMIT_MS = 9.2e18
+_NON_EMPTY = "must contain at least one non-empty matcher"
 Selectors = list[Sequence[tuple[str, str, str]]]
 
 
@@ -56,7 +57,7 @@ class Parameters:
         try:
             return parse_time(text)
         except ValueError as e:
-            raise bad_parameter(name, e) from e
+            raise bad_parameter(name, e if default is None else f"Invalid time value for '{name}': {e}") from e
 
     def seconds(self, name: str) -> float | None:
         """A duration, as a number of seconds or as `15s`; None when it is not there."""
@@ -79,14 +80,15 @@ class Parameters:
             raise bad_parameter(name, "limit must be non-negative")
         return int(text)
 
-    def selectors(self, name: str = "match[]") -> Selectors:
-        """All selectors of this name."""
+    def selectors(self, name: str = "match[]", *, named: bool = False) -> Selectors:
+        """All selectors of this name; an error names the parameter where Prometheus does."""
         out: Selectors = []
         for text in self.all(name):
             try:
                 out.append(parse_selector(text))
             except (promql.QueryError, ValueError) as e:
-                raise bad_parameter(name, e) from e
+                reason = f"{name} {_NON_EMPTY}" if _NON_EMPTY in str(e) else str(e)
+                raise (bad_parameter(name, reason) if named else ApiError("bad_data", reason)) from e
         return out
 
     def time_range(self) -> tuple[int, int]:
@@ -146,11 +148,3 @@ def parse_selector(text: str) -> Sequence[tuple[str, str, str]]:
 def truncated(warnings: list[str]) -> None:
     """Say that a limit cut the answer."""
     warnings.append("results truncated due to limit")
-
-
-def required(parameters: Parameters, name: str) -> str:
-    """A parameter that must be there."""
-    value = parameters.text(name)
-    if not value:
-        raise ApiError("bad_data", f'parameter "{name}" is missing; give it')
-    return value

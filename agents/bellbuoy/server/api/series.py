@@ -26,7 +26,7 @@ async def series(parts: Parts, request: web.Request) -> web.Response:
     parameters = await Parameters.of(request)
     limit = parameters.count("limit")
     start, end = parameters.time_range()
-    selectors = parameters.selectors()
+    selectors = parameters.selectors(named=True)
     if not selectors:
         raise ApiError("bad_data", "no match[] parameter provided")
 

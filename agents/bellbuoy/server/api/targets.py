@@ -8,7 +8,7 @@ from aiohttp import web
 from bellbuoy.durations import format_duration
 from bellbuoy.labels import Matcher
 from bellbuoy.scrape import ActiveTarget
-from bellbuoy.server.api.answers import ApiError, success
+from bellbuoy.server.api.answers import success
 from bellbuoy.server.api.parameters import Parameters
 from bellbuoy.server.api.times import rfc3339_ms
 from bellbuoy.server.parts import Parts
@@ -108,8 +108,6 @@ async def targets_metadata(parts: Parts, request: web.Request) -> web.Response:
             out.append({**row, "type": kind, "help": text, "unit": unit})
             if limit and len(out) >= limit:
                 return success(out)
-    if not out:
-        raise ApiError("not_found", "specified metadata not found")
     return success(out)
 
 
