@@ -16,9 +16,12 @@ import kopf
 from bellbuoy.configuration import ConfigError
 from bellbuoy.logs import fields
 from bellbuoy.resources import API_VERSION, GROUP, PLURALS, VERSION, Resource, read_resource
+
 from bellbuoy_operator.cluster import Cluster, ClusterError, Kind
 
 log = logging.getLogger(__name__)
+# It has a line for each call of a handler, which is one for each event.
+_KOPF_OBJECT_LOGGER = "kopf.objects"
 
 KINDS: Mapping[str, Kind] = {kind: Kind(API_VERSION, kind, plural) for kind, plural in PLURALS.items()}
 # A list of ours that repairs what an event might have missed.
@@ -77,6 +80,7 @@ class OwnKinds:
             await asyncio.gather(lists, watching, return_exceptions=True)
 
     async def _watch(self, stop: asyncio.Event) -> None:
+        logging.getLogger(_KOPF_OBJECT_LOGGER).setLevel(logging.WARNING)
         registry = kopf.OperatorRegistry()
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False

@@ -137,7 +137,7 @@ class Static(Part):
 class BasicAuth(Part):
     """User name and password."""
 
-    username: SecretKey
+    username: str
     password: SecretKey
 
 

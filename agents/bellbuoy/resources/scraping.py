@@ -119,7 +119,7 @@ def _scrape_target_job(selection: Selection, target: ScrapeTarget, layout: Layou
 
     if spec.basic_auth is not None:
         job["basic_auth"] = {
-            "username_file": file(spec.basic_auth.username),
+            "username": spec.basic_auth.username,
             "password_file": file(spec.basic_auth.password),
         }
     if spec.authorization is not None:

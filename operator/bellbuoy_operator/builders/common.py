@@ -129,7 +129,6 @@ def container(
         "name": part,
         "image": settings.images.of(part),
         "imagePullPolicy": "IfNotPresent",
-        "command": ["bellbuoy", part],
         "args": list(args),
         "ports": [{"name": "http", "containerPort": PART_PORTS[part], "protocol": "TCP"}],
         "startupProbe": _probe("/-/healthy", period=1, failures=startup_seconds),
