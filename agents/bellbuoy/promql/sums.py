@@ -1,6 +1,6 @@
 """Sums that do not lose small terms beside large ones, as Prometheus's do not.
 
-`Running` is Neumaier's sum over windows, one step for all windows at once; `Ranked` gives it the windows' samples by
+`Running` adds to many windows' sums at once and keeps what rounding loses; `Ranked` gives it the windows' samples by
 position. `grouped_sum` adds rows of a matrix pairwise in a tree with error terms, which costs log n passes.
 """
 
@@ -22,12 +22,13 @@ class Running:
     def add(self, terms: Floats) -> None:
         """Add a term to each of the first `len(terms)` sums."""
         m = len(terms)
-        before = self.total[:m]
+        before, error = self.total[:m], self.error[:m]
         with np.errstate(over="ignore", invalid="ignore"):
             after = before + terms
-            larger = np.abs(before) >= np.abs(terms)
-            lost = np.where(larger, (before - after) + terms, (terms - after) + before)
-            self.error[:m] = np.where(np.isinf(after), 0.0, self.error[:m] + lost)
+            virtual = after - before
+            error += (before - (after - virtual)) + (terms - virtual)
+        if not np.isfinite(after).all():
+            error[np.isinf(after)] = 0.0
         self.total[:m] = after
 
     @property

@@ -8,6 +8,7 @@ series, small enough to stay in the processor's cache, with index arrays into th
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from bellbuoy._core import LabelSets
 from bellbuoy.promql.values import Floats, Ints, Mask, Vector, is_stale
 
-BLOCK_CELLS = 1 << 17
+BLOCK_CELLS = 1 << 15
 """Series times steps a block: its index arrays stay near the processor."""
 
 
@@ -65,31 +66,15 @@ class Samples:
     @cached_property
     def clocks(self) -> tuple[Ints, Ints]:
         """`(clock of each series, a series of each clock)`: series of one clock have the same timestamps."""
-        counts = np.diff(self.offsets)
-        series = len(counts)
-        if series == 0 or len(self.timestamps) == 0:
-            return np.zeros(series, np.int64), np.zeros(min(series, 1), np.int64)
-        starts = np.minimum(self.offsets[:-1], len(self.timestamps) - 1)
-        first = self.timestamps[starts]
-        sums = np.concatenate([[0], np.cumsum(self.timestamps - self.timestamps.min())])
-        total = sums[self.offsets[1:]] - sums[self.offsets[:-1]]
-        order = np.lexsort((total, first, counts))
-        same = np.zeros(series, np.bool_)
-        alike = (np.diff(counts[order]) == 0) & (np.diff(first[order]) == 0) & (np.diff(total[order]) == 0)
-        pairs = np.flatnonzero(alike) + 1
-        if len(pairs):
-            here, before, lengths = order[pairs], order[pairs - 1], counts[order[pairs]]
-            within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-            equal = (
-                self.timestamps[np.repeat(self.offsets[here], lengths) + within]
-                == self.timestamps[np.repeat(self.offsets[before], lengths) + within]
-            )
-            unequal = np.bincount(np.repeat(np.arange(len(pairs)), lengths), weights=~equal, minlength=len(pairs))
-            same[pairs] = unequal == 0
-        number = np.cumsum(~same) - 1
-        clock = np.empty(series, np.int64)
-        clock[order] = number
-        return clock, order[np.flatnonzero(~same)]
+        raw, edges = self.timestamps.tobytes(), (self.offsets * 8).tolist()
+        numbers: dict[bytes, int] = {}
+        clock, members = [], []
+        for series, (start, stop) in enumerate(pairwise(edges)):  # a hash of all bytes at once is cheaper than comparing
+            number = numbers.setdefault(raw[start:stop], len(numbers))
+            if number == len(members):
+                members.append(series)
+            clock.append(number)
+        return np.array(clock, np.int64), np.array(members, np.int64)
 
     def search(self, times: Ints, side: Literal["left", "right"]) -> Ints:
         """For each clock and time, how many of the clock's timestamps lie before it (`right`: at it, too)."""
