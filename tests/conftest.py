@@ -97,10 +97,9 @@ def cluster() -> Iterator[Kubernetes]:
 
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest) -> Iterator[Namespace]:
-    """A namespace of this test's own: on the quick control plane if the test uses that, else on the cluster."""
-    place: Kubernetes = request.getfixturevalue(
-        "control_plane" if "control_plane" in request.fixturenames else "cluster"
-    )
+    """A namespace of the test's own: on the control plane if the test is marked so or uses it, else on the cluster."""
+    quick = request.node.get_closest_marker("control_plane") or "control_plane" in request.fixturenames
+    place: Kubernetes = request.getfixturevalue("control_plane" if quick else "cluster")
     name = f"test-{uuid.uuid4().hex[:8]}"
     place.kubectl("create", "namespace", name)
     yield Namespace(place.kubeconfig, place.cluster, name)
