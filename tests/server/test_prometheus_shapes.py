@@ -241,9 +241,7 @@ async def test_alerts_and_rules_say_the_same(both: tuple[Client, Client]) -> Non
     ]
     assert mine == wanted
     mine, wanted = [
-        sorted(
-            (one["labels"]["alertname"], one["state"], one["value"]) for one in (await each.api("alerts"))["alerts"]
-        )
+        sorted((one["labels"]["alertname"], one["state"], one["value"]) for one in (await each.api("alerts"))["alerts"])
         for each in both
     ]
     assert mine == wanted
