@@ -15,7 +15,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-
 from bellbuoy.alertmanager import Options, run
 from bellbuoy.alertmanager.times import SECOND, Clock, format_time
 
@@ -25,7 +24,7 @@ IDLE_SECONDS = 0.001
 START = 1_767_614_400 * SECOND
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
+class _Selector(selectors.DefaultSelector):
     """Waits a little, then lets time jump instead of waiting on."""
 
     loop: "PassingLoop"
@@ -53,7 +52,9 @@ class PassingLoop(asyncio.SelectorEventLoop):
         """Seconds, those jumped over included."""
         return super().time() + self.passed
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., Any], *args: Any
+    ) -> Any:
         """As ever; time does not jump while the thread works."""
         self.threads += 1
         future = super().run_in_executor(executor, func, *args)
@@ -159,6 +160,7 @@ class Alertmanager:
         """Post an alert that fires now, or ends in so many seconds."""
         alert: dict[str, Any] = {"labels": {"alertname": name, **labels}, "annotations": annotations or {}}
         if ends_in:
+            alert["startsAt"] = format_time(self.clock.now())
             alert["endsAt"] = format_time(self.clock.now() + round(ends_in * SECOND))
         await self.post("/api/v2/alerts", [alert])
 
@@ -219,7 +221,11 @@ def start(tmp_path: Path, webhook: Webhook) -> Start:
 
     def start(config: str, *, clock: Clock | None = None, **options: Any) -> Any:
         path = write_config(tmp_path, config, replacements={"HOOK": webhook.url})
-        given = {"config_file": path, "storage_path": tmp_path / "data", "listen": "127.0.0.1:0"} | options
+        given: dict[str, Any] = {
+            "config_file": path,
+            "storage_path": tmp_path / "data",
+            "listen": "127.0.0.1:0",
+        } | options
         return running(Options(**given), clock=clock)
 
     return start

@@ -147,7 +147,7 @@ async def test_alerts_that_are_source_and_target_do_not_silence_each_other(start
 async def test_a_muted_route_tells_when_its_time_has_come(
     start: Start, webhook: Webhook, route: str, hours_quiet: float
 ) -> None:
-    config = CONFIG.replace("  repeat_interval: 4h", "  repeat_interval: 100h\n  routes: [{%s}]" % route)
+    config = CONFIG.replace("  repeat_interval: 4h", f"  repeat_interval: 100h\n  routes: [{{{route}}}]")
     config = config.replace("{mute", "{matchers: [alertname=Slow], mute").replace(
         "{active", "{matchers: [alertname=Slow], active"
     )

@@ -1,4 +1,4 @@
-"""Beside the real ones, from Debian's packages: amtool drives ours, Prometheus sends to ours, Alertmanager says the same."""
+"""Beside Debian's: amtool drives ours, Prometheus sends to ours, Alertmanager tells a webhook the same."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-
 from bellbuoy.alertmanager.times import SECOND, format_time
+
 from tests.alertmanager.conftest import Alertmanager, Start, Webhook
 
 REAL_TIME = True
@@ -89,7 +89,7 @@ def free_port() -> int:
 
 async def wait_until(condition: Callable[[], Any], message: str, *, seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - another program's doing
             await asyncio.sleep(0.05)
     assert condition(), message
 
@@ -183,7 +183,7 @@ async def test_prometheus_sends_its_alerts_to_ours(start: Start, tmp_path: Path,
         }
         (folder / "prometheus.yml").write_text(json.dumps(config))
         command = [program("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"]
-        command.append(f"--web.listen-address=127.0.0.1:{port}")
+        command += [f"--web.listen-address=127.0.0.1:{port}", "--rules.alert.resend-delay=1s"]
         async with process(*command, cwd=folder, ready=f"http://127.0.0.1:{port}/-/ready"):
             await wait_until(lambda: webhook.payloads, "the alert arrives")
     (alert,) = webhook.payloads[0]["alerts"]

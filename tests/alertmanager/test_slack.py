@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from bellbuoy.alertmanager.alerts import Alert
 from bellbuoy.alertmanager.config import SlackConfig
 from bellbuoy.alertmanager.notification import Notification
 from bellbuoy.alertmanager.slack import MESSAGE_LIMIT, build_message, render_text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.alertmanager.conftest import START, Start
 from tests.slack_server import InvalidError, SlackServer, check_message, running
 
@@ -42,7 +42,12 @@ def notify(
 
 
 def alert(
-    name: str = "Slow", *, ended: bool = False, annotations: Mapping[str, str] | None = None, url: str = "", **labels: str
+    name: str = "Slow",
+    *,
+    ended: bool = False,
+    annotations: Mapping[str, str] | None = None,
+    url: str = "",
+    **labels: str,
 ) -> Alert:
     return Alert(
         labels={"alertname": name, **labels},
@@ -105,7 +110,15 @@ def test_what_does_not_fit_is_counted() -> None:
 
 
 def test_links_that_no_browser_opens_become_no_buttons() -> None:
-    bad = ["javascript:alert(1)", "/graph", "http://", "https://ex ample", "http://x/<y>", "http://[::1", "http://x/" + "y" * 4000]
+    bad = [
+        "javascript:alert(1)",
+        "/graph",
+        "http://",
+        "https://ex ample",
+        "http://x/<y>",
+        "http://[::1",
+        "http://x/" + "y" * 4000,
+    ]
     for url in bad:
         message = build_message(notify(alert(url=url, annotations={"runbook_url": url}), external_url=""))
         assert [block["type"] for block in message["blocks"]] == ["header"], url
@@ -140,7 +153,10 @@ def test_the_terminal_shows_it_as_slack_would() -> None:
 
 
 NAMES = st.text(min_size=1, max_size=40)
-TEXTS = st.one_of(st.text(max_size=300), st.sampled_from(["&" * 3500, "<" * 3001, '"\\' * 2000, "é" * 5000, "💥" * 3000, "\x00" * 900]))
+TEXTS = st.one_of(
+    st.text(max_size=300),
+    st.sampled_from(["&" * 3500, "<" * 3001, '"\\' * 2000, "é" * 5000, "💥" * 3000, "\x00" * 900]),
+)
 URLS = st.one_of(TEXTS, st.builds(lambda t: f"https://x.example/{t}", TEXTS))
 ALERTS = st.builds(
     lambda name, labels, annotations, url, runbook, ended: Alert(
@@ -160,9 +176,11 @@ ALERTS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(ALERTS, min_size=1, max_size=30), URLS, st.dictionaries(NAMES, TEXTS, max_size=3))
-def test_any_alerts_make_a_message_that_slack_takes(alerts: list[Alert], url: str, group_labels: dict[str, str]) -> None:
+def test_any_alerts_make_a_message_that_slack_takes(
+    alerts: list[Alert], url: str, group_labels: dict[str, str]
+) -> None:
     message = build_message(notify(*alerts, external_url=url, group_labels=group_labels))
     check_message(message)
     assert len(json.dumps(message, ensure_ascii=False)) <= MESSAGE_LIMIT + 500

@@ -106,7 +106,7 @@ class Interval(Strict):
         if value and value != "Local":
             try:
                 ZoneInfo(value)
-            except (ValueError, OSError) as e:
+            except (KeyError, ValueError, OSError) as e:
                 raise ValueError(f'unknown location "{value}"; use a name such as Europe/Berlin') from e
         return value
 

@@ -80,6 +80,8 @@ def decode(kind: bytes, data: bytes) -> Any:
         raise _DamagedError(f"it begins with {magic!r}, not {MAGIC!r}")
     if version > VERSION:
         raise LaterVersionError(f"it has version {version}, this program reads up to {VERSION}")
+    if version < 1:
+        raise _DamagedError(f"it has version {version}, there was none before 1")
     if of_kind != kind:
         raise _DamagedError(f"it is of kind {of_kind!r}, not {kind!r}")
     body = data[_HEADER.size :]
