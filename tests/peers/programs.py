@@ -1,7 +1,7 @@
 """Programs that tests start, ours and Prometheus's: found, run on a free port, waited for, ended.
 
-The peers are Debian's packages, which `make setup` installs. A test that finds none of them fails and says so: a peer that
-is left out quietly proves nothing.
+The peers are Debian's packages, which `make setup` installs. A test that finds none of them fails and says so: a peer
+that is left out quietly proves nothing.
 """
 
 import asyncio

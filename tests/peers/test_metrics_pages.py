@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import json
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
@@ -64,7 +67,7 @@ async def test_prometheus_scrapes_us_and_finds_us_up(name: str, tmp_path: Path) 
 
 
 @contextlib.asynccontextmanager
-async def prometheus(target: Program, folder: Path):  # type: ignore[no-untyped-def]
+async def prometheus(target: Program, folder: Path) -> AsyncIterator[Program]:
     """Debian's Prometheus, scraping this program each second."""
     config = folder / "prometheus.yml"
     config.write_text(
@@ -92,10 +95,11 @@ async def prometheus(target: Program, folder: Path):  # type: ignore[no-untyped-
         yield it
 
 
-async def query_until(peer: Program, query: str):  # type: ignore[no-untyped-def]
+async def query_until(peer: Program, query: str) -> list[dict[str, Any]]:
     """The first answer to an instant query that is not empty."""
     for _ in range(300):
-        result = json.loads(await fetch(f"{peer.url}/api/v1/query?query={query.replace(' ', '%20')}"))["data"]["result"]
+        answer = json.loads(await fetch(f"{peer.url}/api/v1/query?query={quote(query)}"))
+        result: list[dict[str, Any]] = answer["data"]["result"]
         if result:
             return result
         await asyncio.sleep(0.1)

@@ -86,8 +86,11 @@ def disagreeing(
 async def test_series_types_and_values_are_the_references(tmp_path: Path) -> None:
     theirs_at = f"127.0.0.1:{free_port()}"
     command = [
-        program("prometheus-node-exporter"), f"--web.listen-address={theirs_at}", "--collector.netdev.device-exclude=^$", *FLAGS,
-    ]  # fmt: skip
+        program("prometheus-node-exporter"),
+        f"--web.listen-address={theirs_at}",
+        "--collector.netdev.device-exclude=^$",
+        *FLAGS,
+    ]
     async with (
         part("node-exporter", *FLAGS, folder=tmp_path) as ours,
         started(command, url=f"http://{theirs_at}", folder=tmp_path) as reference,
@@ -103,7 +106,7 @@ async def test_series_types_and_values_are_the_references(tmp_path: Path) -> Non
             assert sorted(values(after)) == sorted(values(theirs))
             assert {n: (f.type, f.help) for n, f in after.items()} == {n: (f.type, f.help) for n, f in theirs.items()}
             counters = {name for name, family in theirs.items() if family.type in ("counter", "untyped")}
-            found = disagreeing(values(before), values(theirs), values(after), counters)
+            found = disagreeing(values(before), values(theirs), values(after), counters=counters)
             suspects = found if suspects is None else suspects & found
             if not suspects:
                 break

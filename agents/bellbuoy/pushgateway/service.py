@@ -192,9 +192,8 @@ class Pushgateway:
         router.add_get("/status", self.status)
         router.add_get("/api/v1/metrics", self.api_metrics)
         router.add_get("/api/v1/status", self.api_status)
-        router.add_options("/api/v1/{path:.*}", lambda _: _answer(web.Response(headers=_CORS)))
-        if self.options.enable_admin_api:
-            router.add_put("/api/v1/admin/wipe", self.wipe)
+        router.add_options("/api/v1/{path:.*}", _cors)
+        router.add_put("/api/v1/admin/wipe", self.wipe if self.options.enable_admin_api else _no_admin)
         handler = self.quit if self.options.enable_lifecycle else _no_lifecycle
         router.add_put("/-/quit", handler)
         router.add_post("/-/quit", handler)
@@ -240,12 +239,16 @@ def _check_headers(request: web.Request) -> None:
             raise web.HTTPUnsupportedMediaType(text=text)
 
 
-async def _answer(response: web.Response) -> web.Response:
-    return response
+async def _cors(_: web.Request) -> web.Response:
+    return web.Response(headers=_CORS)
 
 
 async def _no_lifecycle(_: web.Request) -> web.Response:
     return web.Response(status=403, text="Lifecycle API is not enabled: start with --web.enable-lifecycle.\n")
+
+
+async def _no_admin(_: web.Request) -> web.Response:
+    return web.Response(status=404, text="Admin API is not enabled: start with --web.enable-admin-api.\n")
 
 
 def _json(data: Any) -> web.Response:
