@@ -16,15 +16,16 @@ from deploy.local.processes import memory_bytes, tree
 from deploy.local.shell import LocalClusterError, say
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
         prog="python -m deploy.local", description="A real Kubernetes on this machine, without a container engine."
     )
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument("--name", default=cluster.DEFAULT_NAME, help="the cluster's name (default: %(default)s)")
     inside = argparse.ArgumentParser(add_help=False)
     inside.add_argument("--node", type=int, default=0, metavar="INDEX", help="which node (default: %(default)s)")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     commands.add_parser("setup", help="install Debian's packages and build the programs, if they are missing")
     commands.add_parser("packages", help="install Debian's packages, if they are missing")
@@ -51,12 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("action", choices=["build"])
     build.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(images.PARTS)} (default: all)")
     build.add_argument("--load", metavar="NAME", help="import them into this cluster as well")
-    return parser
+    return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what goes wrong is one message, and exit code 1."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return _run(options)
     except LocalClusterError as error:
