@@ -28,7 +28,7 @@ class RuleConfig(Strict):
     record: str = ""
     alert: str = ""
     expr: str = Field(min_length=1)
-    for_: Duration = Field(0.0, alias="for")
+    for_: Duration = Field(default=0.0, alias="for")
     keep_firing_for: Duration = 0.0
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -71,7 +71,7 @@ class RuleGroupConfig(Strict):
     name: str = Field(min_length=1)
     interval: Duration = 0.0
     query_offset: Duration | None = None
-    limit: int = Field(0, ge=0)
+    limit: int = Field(default=0, ge=0)
     labels: dict[str, str] = Field(default_factory=dict)
     rules: list[Any] = Field(default_factory=list)
 

@@ -16,6 +16,7 @@ from bellbuoy.rules.alerting import Alert, AlertingRule
 from bellbuoy.rules.config import LoadedGroup
 from bellbuoy.rules.group import RuleGroup, RuleOptions, RuleWorld
 from bellbuoy.rules.metrics import RuleMetrics
+from bellbuoy.scrape import Failed, endless, log_failure
 from bellbuoy.tsdb import Storage
 
 Send = Callable[[Sequence[Alert], AlertingRule, float], None]
@@ -33,13 +34,14 @@ class RuleManager:
         send: Send,
         registry: CollectorRegistry,
         clock: Callable[[], float] = time.time,
+        failed: Failed = log_failure,
     ) -> None:
+        self._failed = failed
         self._executor = ThreadPoolExecutor(options.concurrency, thread_name_prefix="rules")
         self._world = RuleWorld(engine, storage, self._executor, options, RuleMetrics(registry), send, clock=clock)
         self._started = clock()
         self._groups: dict[str, RuleGroup] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._failed: asyncio.Future[None] | None = None
 
     async def apply(self, groups: Sequence[LoadedGroup], *, external_labels: Mapping[str, str]) -> None:
         """Evaluate exactly these groups from now on."""
@@ -62,7 +64,7 @@ class RuleManager:
                 group.take_over(old[key])
                 old.pop(key).end_series(group)
             self._groups[key] = group
-            self._tasks[key] = asyncio.create_task(group.run(), name=f"rules {key}")
+            self._tasks[key] = endless(group.run(), name=f"rules {key}", failed=self._failed)
         for key, group in old.items():
             group.end_series(None)
             del self._groups[key]

@@ -24,7 +24,17 @@ from bellbuoy.configuration import Duration, Strict
 from bellbuoy.logs import fields
 from bellbuoy.relabel import RelabelConfig, relabeler
 from bellbuoy.rules.alerting import Alert, AlertingRule
-from bellbuoy.scrape import Discovery, HttpClient, HttpClientConfig, HttpDiscovery, StaticConfig, refused_discovery
+from bellbuoy.scrape import (
+    Discovery,
+    Failed,
+    HttpClient,
+    HttpClientConfig,
+    HttpDiscovery,
+    StaticConfig,
+    endless,
+    log_failure,
+    refused_discovery,
+)
 from bellbuoy.scrape.config import FileDiscovery
 from bellbuoy.scrape.targets import ADDRESS
 
@@ -116,7 +126,9 @@ class _Metrics:
 class _Sender:
     """The queue of one alertmanager and the task that empties it."""
 
-    def __init__(self, url: str, client: HttpClient, options: NotifierOptions, metrics: _Metrics) -> None:
+    def __init__(
+        self, url: str, client: HttpClient, options: NotifierOptions, *, metrics: _Metrics, failed: Failed
+    ) -> None:
         self.url, self._client, self._options, self._metrics = url, client, options, metrics
         self._queue: deque[dict[str, Any]] = deque()
         self._wake = asyncio.Event()
@@ -124,7 +136,7 @@ class _Sender:
         self.idle = asyncio.Event()
         self.idle.set()
         self.last_error = ""
-        self.task = asyncio.create_task(self._run(), name=f"notify {url}")
+        self.task = endless(self._run(), name=f"notify {url}", failed=failed)
 
     def put(self, alerts: Sequence[dict[str, Any]]) -> None:
         self._queue.extend(alerts)
@@ -197,6 +209,7 @@ class _Section:
             base=base,
             changed=self._changed,
             failures=notifier.discovery_failures.inc,
+            failed=notifier.failed,
         )
         self._changed()
         self.discovery.start()
@@ -219,7 +232,13 @@ class _Section:
             self.senders.pop(url).task.cancel()
             self._notifier.metrics.forget(url)
         for url in urls - set(self.senders):
-            self.senders[url] = _Sender(url, self._client, self._notifier.options, self._notifier.metrics)
+            self.senders[url] = _Sender(
+                url,
+                self._client,
+                self._notifier.options,
+                metrics=self._notifier.metrics,
+                failed=self._notifier.failed,
+            )
         self._notifier.count()
 
     def put(self, alerts: Sequence[dict[str, Any]]) -> None:
@@ -251,8 +270,8 @@ def relabel_alerts(alerts: Sequence[dict[str, Any]], rules: Any) -> list[dict[st
 class Notifier:
     """Owns the senders. `send()` may be called from any thread, the rest in the loop that made it."""
 
-    def __init__(self, options: NotifierOptions, *, registry: CollectorRegistry) -> None:
-        self.options = options
+    def __init__(self, options: NotifierOptions, *, registry: CollectorRegistry, failed: Failed = log_failure) -> None:
+        self.options, self.failed = options, failed
         self.metrics = _Metrics(registry)
         self.discovery_failures = Counter(
             "bellbuoy_alertmanager_discovery_failures",

@@ -15,6 +15,7 @@ from bellbuoy.scrape.config import (
 from bellbuoy.scrape.discovery import Discovery
 from bellbuoy.scrape.manager import ScrapeManager
 from bellbuoy.scrape.targets import ActiveTarget, DroppedTarget, PoolTargets, TargetGroup, build_targets, read_groups
+from bellbuoy.scrape.tasks import Failed, endless, log_failure
 
 __all__ = [
     "DEFAULT_INTERVAL_SECONDS",
@@ -22,6 +23,7 @@ __all__ = [
     "ActiveTarget",
     "Discovery",
     "DroppedTarget",
+    "Failed",
     "HttpClient",
     "HttpClientConfig",
     "HttpDiscovery",
@@ -31,6 +33,8 @@ __all__ = [
     "StaticConfig",
     "TargetGroup",
     "build_targets",
+    "endless",
+    "log_failure",
     "read_groups",
     "refused_discovery",
 ]

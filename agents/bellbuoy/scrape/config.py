@@ -96,12 +96,12 @@ class ScrapeConfig(HttpClientConfig):
     params: dict[str, list[str]] = Field(default_factory=dict)
     enable_compression: bool = True
     body_size_limit: Size = 0
-    sample_limit: int = Field(0, ge=0)
-    label_limit: int = Field(0, ge=0)
-    label_name_length_limit: int = Field(0, ge=0)
-    label_value_length_limit: int = Field(0, ge=0)
-    target_limit: int = Field(0, ge=0)
-    keep_dropped_targets: int = Field(0, ge=0)
+    sample_limit: int = Field(default=0, ge=0)
+    label_limit: int = Field(default=0, ge=0)
+    label_name_length_limit: int = Field(default=0, ge=0)
+    label_value_length_limit: int = Field(default=0, ge=0)
+    target_limit: int = Field(default=0, ge=0)
+    keep_dropped_targets: int = Field(default=0, ge=0)
     static_configs: list[StaticConfig] = Field(default_factory=list)
     file_sd_configs: list[FileDiscovery] = Field(default_factory=list)
     http_sd_configs: list[HttpDiscovery] = Field(default_factory=list)

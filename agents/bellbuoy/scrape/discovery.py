@@ -7,8 +7,9 @@ changed. A source that fails keeps what it said last: an outage of the discovere
 import asyncio
 import glob
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -18,6 +19,7 @@ from bellbuoy.logs import fields
 from bellbuoy.scrape.client import HttpClient
 from bellbuoy.scrape.config import FileDiscovery, HttpDiscovery, StaticConfig
 from bellbuoy.scrape.targets import TargetGroup, read_groups, static_group
+from bellbuoy.scrape.tasks import Failed, endless, log_failure
 
 log = logging.getLogger(__name__)
 # Files are looked at this often: a change is seen at once without inotify, which does not cross some mounts.
@@ -40,7 +42,9 @@ class Discovery:
         base: Path | None,
         changed: Callable[[], None],
         failures: Callable[[], None],
+        failed: Failed = log_failure,
     ) -> None:
+        self._task_failed = failed
         self.name, self._base, self._changed, self._failures = name, base, changed, failures
         self._found: dict[str, tuple[TargetGroup, ...]] = {
             "static": tuple(static_group(f"static/{i}", one.targets, one.labels) for i, one in enumerate(static))
@@ -67,9 +71,12 @@ class Discovery:
     def start(self) -> None:
         """Begin to watch."""
         for index, file in enumerate(self._files):
-            self._tasks.append(asyncio.create_task(self._watch_files(f"file/{index}", file)))
+            self._start(self._watch_files(f"file/{index}", file))
         for index, http in enumerate(self._http):
-            self._tasks.append(asyncio.create_task(self._watch_http(f"http/{index}", http)))
+            self._start(self._watch_http(f"http/{index}", http))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(endless(work, name=f"discovery {self.name}", failed=self._task_failed))
 
     async def stop(self) -> None:
         """End all tasks."""

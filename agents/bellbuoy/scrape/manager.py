@@ -19,6 +19,7 @@ from bellbuoy.logs import fields
 from bellbuoy.scrape.config import ScrapeConfig
 from bellbuoy.scrape.discovery import Discovery
 from bellbuoy.scrape.targets import PoolTargets, TargetGroup, build_targets
+from bellbuoy.scrape.tasks import Failed, log_failure
 
 log = logging.getLogger(__name__)
 # Changes that come within this time become one update of the pool; a new pod must still be scraped within a second.
@@ -38,8 +39,8 @@ class _Pool:
 class ScrapeManager:
     """Owns the pools. All methods run in the loop; the scraping itself is on the core's threads."""
 
-    def __init__(self, scraper: Scraper, *, registry: CollectorRegistry) -> None:
-        self._scraper = scraper
+    def __init__(self, scraper: Scraper, *, registry: CollectorRegistry, failed: Failed = log_failure) -> None:
+        self._scraper, self._failed = scraper, failed
         self._pools: dict[str, _Pool] = {}
         self._discovered = Gauge(
             "bellbuoy_scrape_pool_targets", "Targets of a scrape pool, by state.", ["pool", "state"], registry=registry
@@ -80,6 +81,7 @@ class ScrapeManager:
                 base=base,
                 changed=lambda name=name: self._schedule(name),  # type: ignore[misc]
                 failures=self._failures.labels(name).inc,
+                failed=self._failed,
             )
             if pool is not None:
                 await self._stop(pool)

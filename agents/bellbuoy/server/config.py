@@ -31,12 +31,12 @@ class GlobalConfig(Strict):
     rule_query_offset: Duration = 0.0
     external_labels: dict[str, str] = Field(default_factory=dict)
     body_size_limit: Size = 0
-    sample_limit: int = Field(0, ge=0)
-    label_limit: int = Field(0, ge=0)
-    label_name_length_limit: int = Field(0, ge=0)
-    label_value_length_limit: int = Field(0, ge=0)
-    target_limit: int = Field(0, ge=0)
-    keep_dropped_targets: int = Field(0, ge=0)
+    sample_limit: int = Field(default=0, ge=0)
+    label_limit: int = Field(default=0, ge=0)
+    label_name_length_limit: int = Field(default=0, ge=0)
+    label_value_length_limit: int = Field(default=0, ge=0)
+    target_limit: int = Field(default=0, ge=0)
+    keep_dropped_targets: int = Field(default=0, ge=0)
 
     @field_validator("external_labels")
     @classmethod
@@ -59,7 +59,7 @@ class GlobalConfig(Strict):
 class ServerConfig(Strict):
     """The whole file."""
 
-    global_: GlobalConfig = Field(default_factory=lambda: GlobalConfig(), alias="global")
+    global_: GlobalConfig = Field(default_factory=GlobalConfig, alias="global")
     scrape_configs: list[ScrapeConfig] = Field(default_factory=list)
     rule_files: list[str] = Field(default_factory=list)
     alerting: AlertingConfig = Field(default_factory=AlertingConfig)

@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -61,12 +62,13 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
     http = asyncio.create_task(serve(app, listen=options.listen, stop=ended, listening=told), name="http")
     work = asyncio.create_task(_work(options, server, reload, bound), name="server")
     stopping = asyncio.create_task(stop.wait(), name="stop")
+    ends: list[asyncio.Future[Any]] = [http, work, stopping, server.failure]
     try:
-        await asyncio.wait([http, work, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        work.cancel()
-        stopping.cancel()
-        results = await asyncio.gather(work, stopping, return_exceptions=True)
+        for one in ends[1:]:
+            one.cancel()
+        results = await asyncio.gather(*ends[1:], return_exceptions=True)
         ended.set()
         try:
             await http

@@ -37,8 +37,14 @@ class Server:
         self._parts: Parts | None = None
         self._scraper: Scraper | None = None
         self._configured = False
+        # The first task that failed by itself: the part ends with its error.
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Applying is one at a time: a reload and a signal may come together.
         self._applying = asyncio.Lock()
+
+    def _failed(self, error: BaseException) -> None:
+        if not self.failure.done():
+            self.failure.set_exception(error)
 
     @property
     def parts(self) -> Parts:
@@ -81,6 +87,7 @@ class Server:
         notifier = Notifier(
             NotifierOptions(queue_alerts=options.notify_queue, external_url=options.rules.external_url),
             registry=self._registry,
+            failed=self._failed,
         )
         self._parts = Parts(
             options=options,
@@ -91,9 +98,14 @@ class Server:
                 timeout_seconds=options.query.timeout_seconds,
                 registry=self._registry,
             ),
-            scrape=ScrapeManager(self._scraper, registry=self._registry),
+            scrape=ScrapeManager(self._scraper, registry=self._registry, failed=self._failed),
             rules=RuleManager(
-                engine=engine, storage=storage, options=options.rules, send=notifier.send, registry=self._registry
+                engine=engine,
+                storage=storage,
+                options=options.rules,
+                send=notifier.send,
+                registry=self._registry,
+                failed=self._failed,
             ),
             notifier=notifier,
         )
