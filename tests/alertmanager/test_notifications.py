@@ -108,6 +108,20 @@ async def test_a_silenced_alert_is_not_told_until_the_silence_ends(start: Start,
         assert [names for _, names in webhook.told] == [["Other:firing"], ["Slow:firing"]]
 
 
+async def test_an_alert_that_ended_silenced_is_news_when_it_fires_again(start: Start, webhook: Webhook) -> None:
+    async with start(CONFIG) as alertmanager:
+        await alertmanager.fire("Slow", ends_in=HOUR)
+        await alertmanager.fire("Slow", ends_in=HOUR, pod="b")
+        await asyncio.sleep(MINUTE)
+        await alertmanager.silence(alertname="Slow", pod="b", seconds=600)
+        await alertmanager.resolve("Slow", pod="b")
+        await asyncio.sleep(15 * MINUTE)
+        assert len(webhook.told) == 1
+        await alertmanager.fire("Slow", ends_in=HOUR, pod="b")
+        await asyncio.sleep(6 * MINUTE)
+        assert webhook.told[1:] == [("firing", ["Slow:firing", "Slow:firing"])]
+
+
 async def test_an_inhibited_alert_is_not_told_while_its_source_fires(start: Start, webhook: Webhook) -> None:
     rules = """
 inhibit_rules:

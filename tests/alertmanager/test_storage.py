@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from bellbuoy.alertmanager.storage import StateError, decode, encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.alertmanager.conftest import Start, running
+from tests.alertmanager.conftest import START, LoopClock, Start, running
 
 CONFIG = "route: {receiver: r, group_wait: 1s}\nreceivers: [{name: r}]\n"
 REAL_TIME = True
@@ -36,6 +37,18 @@ def test_no_damage_goes_unseen(body: bytes, at: int, change: int) -> None:
             decode(b"s", bytes(data))
     with pytest.raises(ValueError, match=r"\w"):
         decode(b"s", bytes(data[:-1]))
+
+
+async def test_files_of_the_first_version_are_read(start: Start, tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "state-v1", tmp_path / "data")
+    # The moment at which they were written.
+    clock = LoopClock(start=START + 60 * 10**9)
+    async with start(CONFIG, clock=clock, retention_seconds=1e9) as ours:
+        (silence,) = await ours.get("/api/v2/silences")
+        assert [one["name"] for one in silence["matchers"]] == ["alertname"]
+        assert {one["labels"]["alertname"] for one in await ours.get("/api/v2/alerts")} == {"Quiet", "Slow"}
+        (tally,) = await ours.get("/api/v1/bellbuoy/receivers")
+        assert tally["notifications"] == 1
 
 
 async def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationE
 
 from bellbuoy import __version__, _core
 from bellbuoy.alertmanager.alerts import Alert, by_place, check_alert, format_fingerprint
-from bellbuoy.alertmanager.config import to_yaml
+from bellbuoy.alertmanager.config import ConfigError, to_yaml
 from bellbuoy.alertmanager.dispatch import Muting
 from bellbuoy.alertmanager.matchers import Matchers, make_matcher, matches_all, parse_matcher
 from bellbuoy.alertmanager.nflog import ReceiverTally
@@ -250,8 +250,6 @@ class Api:
 
     async def reload(self, _: web.Request) -> web.Response:
         """Read the configuration file again; a mistake in it leaves everything as it was."""
-        from bellbuoy.alertmanager.config import ConfigError
-
         try:
             self._service.load_file()
         except ConfigError as e:

@@ -155,10 +155,11 @@ class Dispatcher:
         told = not audible or await self._tell(group, audible, now=now, limit_seconds=limit_seconds)
         if not told:
             return
-        for key, alert in was.items():
-            # It may have fired again meanwhile: then there is another alert in its place.
-            if alert.resolved_at(now) and group.alerts.get(key) is alert:
-                del group.alerts[key]
+        # One may have fired again meanwhile: then there is another alert in its place.
+        gone = [key for key, alert in was.items() if alert.resolved_at(now) and group.alerts.get(key) is alert]
+        for key in gone:
+            del group.alerts[key]
+        self.nflog.ended(group.key, gone)
 
     def _audible(self, group: Group, alerts: Iterable[Alert]) -> list[Alert]:
         if self.muted_by(group.route):

@@ -5,7 +5,7 @@ went out and what did not: the operator writes that into the resource's status.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bellbuoy.alertmanager.times import seconds
@@ -84,6 +84,14 @@ class NotificationLog:
             now, frozenset(firing), frozenset(resolved), now + seconds(2 * repeat_seconds)
         )
         self.changed()
+
+    def ended(self, group_key: str, gone: Iterable[int]) -> None:
+        """Forget alerts that left their group unheard, silenced as they ended: firing again, they are news again."""
+        gone = frozenset(gone)
+        for key, entry in self._entries.items():
+            if key[0] == group_key and not entry.firing.isdisjoint(gone):
+                self._entries[key] = replace(entry, firing=entry.firing - gone)
+                self.changed()
 
     def succeeded(self, receiver: str, *, now: int) -> None:
         """Count a notification that went out."""

@@ -134,7 +134,7 @@ class HttpClient:
                 return response.status, response.headers, text
         except TimeoutError as e:
             raise TemporaryError(f"no answer within {timeout.total:g} s") from e
-        except (aiohttp.InvalidURL, ValueError) as e:
+        except aiohttp.InvalidURL as e:
             raise PermanentError("the URL cannot be used; write it as https://host/path") from e
         except aiohttp.ClientError as e:
             raise TemporaryError(f"cannot connect: {_without_url(e, url)}") from e
