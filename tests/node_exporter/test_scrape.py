@@ -49,7 +49,8 @@ async def test_text_openmetrics_and_gzip_as_asked() -> None:
         assert "# TYPE node_cpu_seconds_total counter\n" in text
         _, kind, text = await get(url + "/metrics", Accept="application/openmetrics-text;version=1.0.0")
         assert kind.startswith("application/openmetrics-text; version=1.0.0")
-        families = {family.name: family.type for family in text_string_to_metric_families(text)}
+        read = list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+        families = {family.name: family.type for family in read}
         assert families["node_cpu_seconds"] == "counter"
         assert families["node_load1"] == "gauge"
         assert families["node_vmstat_pgfault"] == "unknown"

@@ -71,7 +71,8 @@ def test_a_disk_with_udev_and_the_columns_of_an_old_kernel(host: Host) -> None:
     host.write("sys/block/sda/queue/rotational", "1\n")
     host.write(
         "udev/b8:0",
-        'S:disk/by-id/x\nE:ID_MODEL=Best "Disk"\nE:ID_SERIAL_SHORT=S1\nE:ID_FS_TYPE=ext4\nE:ID_ATA=1\nE:ID_ATA_ROTATION_RATE_RPM=7200\n',
+        'S:disk/by-id/x\nE:ID_MODEL=Best "Disk"\nE:ID_SERIAL_SHORT=S1\nE:ID_FS_TYPE=ext4\n'
+        "E:ID_ATA=1\nE:ID_ATA_ROTATION_RATE_RPM=7200\n",
     )
     lines = host.collect("diskstats")
     assert 'node_disk_read_bytes_total{device="sda"} 51200' in lines

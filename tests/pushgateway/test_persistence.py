@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.peers.programs import fetch, part
 from tests.pushgateway.conftest import Start
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+texts = st.text(st.characters(codec="utf-8"), max_size=8)
 pairs = st.dictionaries(texts, texts, max_size=3).map(lambda found: tuple(sorted(found.items())))
 samples = st.builds(Sample, texts, pairs, st.floats(allow_nan=False))
 
@@ -115,7 +115,7 @@ label_names = st.from_regex(r"[a-zA-Z][a-zA-Z0-9_]{0,6}", fullmatch=True).filter
 
 
 @given(
-    st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8),
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),
     st.dictionaries(label_names, texts, max_size=3),
 )
 def test_a_groups_path_means_that_group(job: str, labels: dict[str, str]) -> None:
