@@ -13,7 +13,7 @@ from bellbuoy.labels import is_legacy_label_name
 from bellbuoy.promql.errors import ExecutionError
 from bellbuoy.promql.lexer import quote
 from bellbuoy.promql.nodes import COMPARISONS, Binary, Matching
-from bellbuoy.promql.values import Floats, Ints, Mask, Scalar, Vector, empty, merge_equal, stack
+from bellbuoy.promql.values import METADATA, Floats, Ints, Mask, Scalar, Vector, empty, merge_equal, stack
 
 _MANY_TO_ONE = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
 _AMBIGUOUS = "multiple matches for labels: grouping labels must ensure unique matches"
@@ -182,7 +182,7 @@ def _result(
 def _labels(expr: Binary, many: LabelSets, one: LabelSets) -> LabelSets:
     """The result's labels: the many side's, or those matched on, and what group_left or group_right includes."""
     matching = expr.matching
-    labels = many if expr.operator in COMPARISONS else many.drop(["__name__"])
+    labels = many if expr.operator in COMPARISONS else many.drop(METADATA)
     if matching.group is None:
         names = list(matching.labels)
         labels = labels.keep(names) if matching.on else labels.drop(names)

@@ -21,6 +21,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 STALE_BITS = 0x7FF0000000000002
 """The NaN that says: here the series ended."""
 
+METADATA = ("__name__", "__type__", "__unit__")
+"""What says which metric it is, and goes when a value is no longer that metric's."""
+
 DUPLICATES = "vector cannot contain metrics with the same labelset"
 
 
@@ -88,7 +91,7 @@ def drop_names(labels: LabelSets, rows: Mask) -> LabelSets:
     """The label sets, those of these rows without their name."""
     if not rows.any():
         return labels
-    bare = labels.drop(["__name__"])
+    bare = labels.drop(METADATA)
     if rows.all():
         return bare
     count = len(labels)

@@ -68,8 +68,9 @@ class Samples:
         """`(clock of each series, a series of each clock)`: series of one clock have the same timestamps."""
         raw, edges = self.timestamps.tobytes(), (self.offsets * 8).tolist()
         numbers: dict[bytes, int] = {}
-        clock, members = [], []
-        for series, (start, stop) in enumerate(pairwise(edges)):  # a hash of all bytes at once is cheaper than comparing
+        clock: list[int] = []
+        members: list[int] = []
+        for series, (start, stop) in enumerate(pairwise(edges)):  # hashing a list's bytes is cheaper than sorting lists
             number = numbers.setdefault(raw[start:stop], len(numbers))
             if number == len(members):
                 members.append(series)

@@ -1,0 +1,156 @@
+"""What the engine gives, refuses and stops: results in each form, limits, cancelling."""
+
+import threading
+
+import orjson
+import pytest
+from bellbuoy.promql import (
+    Engine,
+    EngineOptions,
+    ExecutionError,
+    InvalidQuery,
+    ParseError,
+    QueryCanceled,
+    QueryTimeout,
+)
+
+from tests.conformance.storage import MemoryStorage
+
+
+@pytest.fixture
+def store() -> MemoryStorage:
+    store = MemoryStorage()
+    for number in range(3):
+        samples = [(time, float(time // 10_000 * (number + 1))) for time in range(0, 100_001, 10_000)]
+        store.append({"__name__": "x_total", "i": str(number)}, samples)
+    return store
+
+
+def test_each_kind_of_result_is_the_apis_json(store: MemoryStorage) -> None:
+    engine = Engine(store)
+
+    def check(query: str, want: object) -> None:
+        assert orjson.loads(engine.instant(query, 50_500).to_json()) == want
+
+    check("1 + 1", {"resultType": "scalar", "result": [50.5, "2"]})
+    check('"héllo"', {"resultType": "string", "result": [50.5, "héllo"]})
+    check(
+        'x_total{i="1"}',
+        {"resultType": "vector", "result": [{"metric": {"__name__": "x_total", "i": "1"}, "value": [50.5, "10"]}]},
+    )
+    check("nothing", {"resultType": "vector", "result": []})
+    check(
+        'x_total{i="0"}[20s]',
+        {
+            "resultType": "matrix",
+            "result": [{"metric": {"__name__": "x_total", "i": "0"}, "values": [[40, "4"], [50, "5"]]}],
+        },
+    )
+    ranged = engine.range('sum(x_total{i!="0"})', 0, 20_000, 10_000)
+    want = {"resultType": "matrix", "result": [{"metric": {}, "values": [[0, "0"], [10, "5"], [20, "10"]]}]}
+    assert orjson.loads(ranged.to_json()) == want
+
+
+def test_samples_are_rows_for_callers_in_python(store: MemoryStorage) -> None:
+    result = Engine(store).instant("max by (i) (x_total)", 20_000)
+    assert result.kind == "vector"
+    assert list(result.samples()) == [({"i": "0"}, 20_000, 2.0), ({"i": "1"}, 20_000, 4.0), ({"i": "2"}, 20_000, 6.0)]
+
+
+def test_a_scalar_as_a_range_query_is_a_series(store: MemoryStorage) -> None:
+    result = Engine(store).range("time()", 0, 2_000, 1_000)
+    assert list(result.samples()) == [({}, 0, 0.0), ({}, 1_000, 1.0), ({}, 2_000, 2.0)]
+
+
+def test_what_cannot_be_a_range_query_is_refused(store: MemoryStorage) -> None:
+    engine = Engine(store)
+    with pytest.raises(InvalidQuery, match='invalid expression type "string" for range query'):
+        engine.range('"a"', 0, 1, 1)
+    with pytest.raises(InvalidQuery, match='invalid expression type "range vector" for range query'):
+        engine.range("x_total[5m]", 0, 1, 1)
+    with pytest.raises(InvalidQuery, match="zero or negative query resolution"):
+        engine.range("x_total", 0, 1, 0)
+    with pytest.raises(InvalidQuery, match="end timestamp must not be before start time"):
+        engine.range("x_total", 1, 0, 1)
+
+
+def test_errors_have_the_apis_kinds(store: MemoryStorage) -> None:
+    engine = Engine(store)
+    with pytest.raises(ParseError) as parse_error:
+        engine.instant("sum(", 0)
+    assert parse_error.value.kind == "bad_data"
+    with pytest.raises(ExecutionError) as execution_error:
+        engine.instant('label_replace(x_total, "i", "", "", "")', 0)
+    assert execution_error.value.kind == "execution"
+    assert str(execution_error.value) == "vector cannot contain metrics with the same labelset"
+
+
+def test_too_many_samples_are_refused(store: MemoryStorage) -> None:
+    engine = Engine(store, EngineOptions(max_samples=20))
+    text = "query processing would load too many samples into memory in query execution"
+    with pytest.raises(ExecutionError, match=text):
+        engine.instant("rate(x_total[5m])", 100_000)
+    with pytest.raises(ExecutionError, match=text):
+        engine.instant("sum_over_time(vector(1)[5m:1s])", 100_000)
+    assert len(engine.instant("x_total", 1_000).labels) == 3
+
+
+def test_a_query_is_cancelled_by_event_or_function(store: MemoryStorage) -> None:
+    gone = threading.Event()
+    gone.set()
+    with pytest.raises(QueryCanceled) as caught:
+        Engine(store).instant("x_total", 0, cancelled=gone)
+    assert caught.value.kind == "canceled"
+    with pytest.raises(QueryCanceled):
+        Engine(store).range("x_total", 0, 10, 1, cancelled=lambda: True)
+    assert len(Engine(store).instant("x_total", 0, cancelled=threading.Event()).labels) == 3
+
+
+def test_a_query_past_its_time_is_stopped(store: MemoryStorage) -> None:
+    with pytest.raises(QueryTimeout) as caught:
+        Engine(store, EngineOptions(timeout_seconds=-1)).instant("x_total", 0)
+    assert caught.value.kind == "timeout"
+
+
+def test_annotations_say_what_and_where(store: MemoryStorage) -> None:
+    store.append({"__name__": "gauge"}, [(0, 1.0), (10_000, 2.0)])
+    result = Engine(store).instant("sum(\n  rate(gauge[1m]))", 10_000)
+    text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:"
+    assert result.infos == [f'PromQL info: {text} "gauge" (2:8)']
+    result = Engine(store).instant("quantile(2, x_total)", 0)
+    assert result.warnings == ["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]
+    result = Engine(store).range("sort(x_total)", 0, 10, 10)
+    assert "sort is ineffective for range queries" in result.warnings[0]
+
+
+def test_what_is_pinned_is_evaluated_once_and_the_same_everywhere(store: MemoryStorage) -> None:
+    result = Engine(store).range("sum(x_total @ 20) * 2 + time() * 0", 0, 90_000, 10_000)
+    assert {value for _, _, value in result.samples()} == {24.0}
+    assert len(list(result.samples())) == 10
+
+
+def test_missing_sides_are_filled(store: MemoryStorage) -> None:
+    store.append({"__name__": "y", "i": "0"}, [(0, 10.0)])
+    store.append({"__name__": "y", "i": "9"}, [(0, 20.0)])
+
+    def check(query: str, want: dict[str, float]) -> None:
+        found = {labels["i"]: value for labels, _, value in Engine(store).instant(query, 0).samples()}
+        assert found == want
+
+    check("y + x_total", {"0": 10.0})
+    check("y + fill_right(1) x_total", {"0": 10.0, "9": 21.0})
+    check("y + fill_left(100) x_total", {"0": 10.0, "1": 100.0, "2": 100.0})
+    check("y + fill(5) x_total", {"0": 10.0, "9": 25.0, "1": 5.0, "2": 5.0})
+    check("y - on(i) group_left fill(5) x_total", {"0": 10.0, "9": 15.0, "1": 5.0, "2": 5.0})
+
+
+def test_a_limit_chooses_the_same_series_each_time(store: MemoryStorage) -> None:
+    engine = Engine(store)
+
+    def names(query: str) -> set[str]:
+        return {labels["i"] for labels, _, _ in engine.instant(query, 0).samples()}
+
+    assert len(names("limitk(2, x_total)")) == 2
+    assert names("limit_ratio(0.4, x_total)") | names("limit_ratio(-0.6, x_total)") == {"0", "1", "2"}
+    assert not names("limit_ratio(0.4, x_total)") & names("limit_ratio(-0.6, x_total)")
+    assert names("limit_ratio(1, x_total)") == {"0", "1", "2"}
