@@ -103,7 +103,7 @@ async def test_it_follows_the_operator_and_keeps_the_last_configuration(serve: S
     targets = b'[{"targets": ["127.0.0.1:1"], "labels": {"__bellbuoy_not_ready__": "true"}}]'
     operator.set(**{"prometheus.yml": main, "rules.yml": rules, "targets/ns/app": targets})
     follow = FollowOptions(f"http://127.0.0.1:{runner.addresses[0][1]}/stack")
-    async with serve(config_file=None, follow=follow) as client:
+    async with serve(config_file=None, follow=follow, lifecycle=True) as client:
         found = await client.api("targets")
         assert [one["scrapeUrl"] for one in found["activeTargets"]] == ["http://127.0.0.1:1/metrics"]
         assert [one["name"] for one in (await client.api("rules"))["groups"]] == ["g"]
@@ -114,6 +114,8 @@ async def test_it_follows_the_operator_and_keeps_the_last_configuration(serve: S
             return len((await client.api("targets"))["activeTargets"]) == 2
 
         await client.until(both, seconds=10)
+        assert (await client.request("POST", "/-/reload"))[0] == 409
+        assert 'bellbuoy_config_polls_total{outcome="changed"} 2.0' in (await client.request("GET", "/metrics"))[1]
         operator.set(**{"prometheus.yml": b"nonsense: 1", "rules.yml": rules, "targets/ns/app": more})
 
         async def refused() -> bool:

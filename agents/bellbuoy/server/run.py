@@ -60,7 +60,7 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
 
     ended = asyncio.Event()
     http = asyncio.create_task(serve(app, listen=options.listen, stop=ended, listening=told), name="http")
-    work = asyncio.create_task(_work(options, server, reload, bound), name="server")
+    work = asyncio.create_task(_work(server, reload, bound, registry), name="server")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     ends: list[asyncio.Future[Any]] = [http, work, stopping, server.failure]
     try:
@@ -79,12 +79,13 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
             raise result
 
 
-async def _work(options: Options, server: Server, reload: "_Reload", bound: "asyncio.Future[str]") -> None:
+async def _work(server: Server, reload: "_Reload", bound: "asyncio.Future[str]", registry: CollectorRegistry) -> None:
     """Open, configure, follow. Ends by cancellation only, or by an error that the part cannot go on with."""
+    options = server.options
     server.options = with_external_url(options, await bound)
     await server.open()
     if options.follow is not None:
-        await _follow(options, options.follow, server)
+        await _follow(options.follow, server, registry)
         return
     try:
         await reload()
@@ -111,7 +112,7 @@ async def _work(options: Options, server: Server, reload: "_Reload", bound: "asy
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _follow(options: Options, follow: FollowOptions, server: Server) -> None:
+async def _follow(follow: FollowOptions, server: Server, registry: CollectorRegistry) -> None:
     async def apply(change: Change) -> None:
         touched = change.changed | change.removed
         try:
@@ -130,10 +131,11 @@ async def _follow(options: Options, follow: FollowOptions, server: Server) -> No
     await ConfigFollower(
         url=follow.url,
         apply=apply,
-        cache_folder=options.storage_path / CACHE_FOLDER,
+        cache_folder=server.options.storage_path / CACHE_FOLDER,
         token_file=follow.token_file,
         ca_file=follow.ca_file,
         wanted=following.wanted,
+        registry=registry,
     ).run()
 
 
@@ -155,6 +157,9 @@ class _Reload:
         """`POST /-/reload`."""
         if not self._options.lifecycle:
             return web.Response(status=403, text="Lifecycle API is not enabled; start with --web.enable-lifecycle.\n")
+        if self._options.config_file is None:
+            text = "The configuration comes from the operator; there is no file to read again.\n"
+            return web.Response(status=409, text=text)
         if reason := self._server.waiting():
             return web.Response(status=503, text=f"The server is not ready: {reason}\n")
         try:
