@@ -22,8 +22,8 @@ h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}table{border-collaps
 td,th{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #dde;vertical-align:top}
 code{background:#eef1f6;border-radius:3px;padding:0 .25rem;overflow-wrap:anywhere}
 .firing{border-left:4px solid #d50000}.suppressed{border-left:4px solid #99a}.quiet{color:#667}
-label{display:block;margin:.8rem 0 .2rem}input{font:inherit;width:100%;max-width:40rem;padding:.3rem}
-button{font:inherit;margin-top:1rem;padding:.4rem 1rem}
+label{display:block;margin:.8rem 0}input{display:block;font:inherit;width:100%;max-width:40rem;padding:.3rem}
+button{font:inherit;padding:.4rem 1rem}
 """
 _SCRIPT = """
 const form=document.querySelector("form"),out=document.querySelector("output");
@@ -87,10 +87,11 @@ def _group(dispatcher: Dispatcher, group: Group, alerts: list[Alert]) -> str:
         muting = dispatcher.muting(alert.labels)
         why = [f"silenced by {key}" for key in muting.silenced_by]
         why += [f"inhibited by {key:016x}" for key in muting.inhibited_by] + [f"muted in {name}" for name in muted]
+        own = {name: value for name, value in alert.labels.items() if name not in group.labels}
         text = alert.annotations.get("summary") or alert.annotations.get("description") or ""
         rows.append(
             f'<tr class="{"suppressed" if why else "firing"}"><td>{escape(alert.name)}<br>'
-            f"<code>{escape(format_labels(alert.labels))}</code></td><td>{escape(text)}</td>"
+            f"<code>{escape(format_labels(own))}</code></td><td>{escape(text)}</td>"
             f"<td>{_time(alert.starts_at)}</td><td>{escape(', '.join(why)) or 'active'}</td></tr>"
         )
     labels = format_labels(group.labels) if group.labels else "all alerts"
@@ -114,10 +115,9 @@ def _silences(service: Service) -> str:
 
 def _form(matchers: str) -> str:
     return (
-        "<form><label>Matchers</label>"
-        f'<input name="filter" required value="{escape(matchers, quote=True)}">'
-        '<label>Hours</label><input name="hours" type="number" min="0.1" step="any" value="2" required>'
-        '<label>By</label><input name="by" required><label>Comment</label><input name="comment" required>'
+        f'<form><label>Matchers<input name="filter" required value="{escape(matchers, quote=True)}"></label>'
+        '<label>Hours<input name="hours" type="number" min="0.1" step="any" value="2" required></label>'
+        '<label>By<input name="by" required></label><label>Comment<input name="comment" required></label>'
         '<button>Silence</button></form><p><output></output></p><p><a href="../">All alerts</a></p>'
     )
 
