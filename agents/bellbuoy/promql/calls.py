@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from bellbuoy.promql import classic, elementwise, labelling, over_time, rates
+from bellbuoy.labels import Matcher
+from bellbuoy.promql import classic, elementwise, info, labelling, over_time, rates
 from bellbuoy.promql.errors import ExecutionError
-from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, unwrap
+from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, unwrap, walk
 from bellbuoy.promql.values import Floats, Mask, Scalar, Text, Vector, empty, stack, unlabeled
 from bellbuoy.promql.windows import Block, Windows
 
@@ -166,7 +167,21 @@ def _integral(ev: Evaluator, expr: Call) -> Vector:
 
 
 def _info(ev: Evaluator, expr: Call) -> Vector:
-    raise ExecutionError("info() is not available; join with on() and group_left() instead")
+    base = ev.vector(expr.arguments[0])
+    selector = expr.arguments[1] if len(expr.arguments) > 1 else None
+    matchers = list(selector.matchers) if isinstance(selector, VectorSelector) else []
+    if not any(matcher.name == "__name__" for matcher in matchers):
+        matchers.append(Matcher("__name__", "=", info.DEFAULT_METRIC))
+    described = [not info.is_info(matchers, name) for name in base.labels.get("__name__")]
+    wanted = info.selection(base.take(np.flatnonzero(described)), matchers)
+    if wanted is None:
+        return info.combine(base, empty(len(ev.times)), matchers)
+    # The info series are looked at when the first selector of the argument looks.
+    first = next((node for node in walk(expr.arguments[0]) if isinstance(node, VectorSelector)), None)
+    found = VectorSelector("", tuple(Matcher(*matcher) for matcher in wanted))
+    if first is not None:
+        found = replace(found, offset=first.offset, at=first.at)
+    return info.combine(base, ev.sample_times(found), matchers)
 
 
 def _label_join(ev: Evaluator, expr: Call) -> Vector:
