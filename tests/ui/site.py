@@ -40,6 +40,7 @@ async def site(api: str) -> AsyncIterator[str]:
         app = web.Application()
         app.router.add_get("/", page)
         app.router.add_get("/graph", page)
+        app.router.add_get("/rules", page)
         app.router.add_route("*", "/api/{path:.*}", passed_on)
         app.router.add_static("/", STATIC)
         runner = web.AppRunner(app, shutdown_timeout=1)

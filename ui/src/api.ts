@@ -112,7 +112,7 @@ async function ask<T>(path: string, params: readonly (readonly [string, string])
         : await fetch(query === '' ? `api/v1/${path}` : `api/v1/${path}?${query}`, { signal })
   } catch (cause) {
     if (signal.aborted) throw cause
-    throw new ApiError('The server does not answer. Is it running, and is the network there? Trying again.', 'network')
+    throw new ApiError('The server does not answer. Is it running, and is the network there?', 'network')
   }
   const text = await response.text()
   let envelope: Envelope

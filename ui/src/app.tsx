@@ -25,17 +25,17 @@ async function counts(signal: AbortSignal): Promise<Counts> {
 
 export function App() {
   const { page, params } = useRoute()
-  const node = params.get('node')
+  const one = page === 'nodes' ? params.get('node') : page === 'query' ? params.get('expr') : null
   const { data } = usePolled('counts', counts, REFRESH_SECONDS)
   const server = usePolled('version', version, 60)
   const wrong: Readonly<Partial<Record<Page, number>>> = { targets: data?.down ?? 0, alerts: data?.firing ?? 0 }
   const says: Readonly<Partial<Record<Page, string>>> = { targets: 'down', alerts: 'firing' }
   useEffect(() => {
-    document.title = `${node ?? TITLES[page]} · Bellbuoy`
-  }, [page, node])
+    document.title = `${one ?? TITLES[page]} · Bellbuoy`
+  }, [page, one])
   useEffect(() => {
     if (location.hash !== '') window.scrollTo(0, 0)
-  }, [page, node])
+  }, [page, page === 'nodes' && one])
   return (
     <>
       <a

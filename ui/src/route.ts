@@ -60,7 +60,8 @@ export function adoptPrometheusLink(): void {
   const search = new URLSearchParams(location.search)
   const expr = search.get('g0.expr')
   if (expr === null) {
-    const page = PAGES.find((name) => location.pathname.endsWith(`/${name}`))
+    const name = location.pathname.split('/').at(-1)
+    const page = name === 'rules' ? 'alerts' : PAGES.find((known) => known === name)
     if (page !== undefined) history.replaceState(null, '', location.pathname + href(page))
     return
   }
