@@ -7,7 +7,9 @@ resourceVersion wins. Handlers only take notes: no annotation, no finalizer, no 
 """
 
 import asyncio
+import functools
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +22,8 @@ from bellbuoy.resources import API_VERSION, GROUP, PLURALS, VERSION, Resource, r
 from bellbuoy_operator.cluster import Cluster, ClusterError, Kind
 
 log = logging.getLogger(__name__)
-# It has a line for each call of a handler, which is one for each event.
-_KOPF_OBJECT_LOGGER = "kopf.objects"
+# A line for each call of a handler, which is one for each event; and that signals are not looked at, which is wanted.
+_KOPF_TALK = ("kopf.objects", "kopf.activities.authentication", "kopf._core.reactor.running")
 
 KINDS: Mapping[str, Kind] = {kind: Kind(API_VERSION, kind, plural) for kind, plural in PLURALS.items()}
 # A list of ours that repairs what an event might have missed.
@@ -66,42 +68,42 @@ class OwnKinds:
         return [entry.resource for entry in self.entries.values() if entry.resource is not None]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Watch until `stop` is set. kopf ends on SIGTERM and SIGINT by itself when it runs in the main thread."""
+        """Watch until `stop` is set, or until kopf fails for good."""
+        told, ended = asyncio.create_task(stop.wait()), threading.Event()
         lists = asyncio.create_task(self._list_forever())
-        watching = asyncio.create_task(self._watch(stop))
+        watching = asyncio.create_task(asyncio.to_thread(self._watch, asyncio.get_running_loop(), ended))
         try:
-            done, _ = await asyncio.wait((lists, watching), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((told, lists, watching), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            ended.set()
+            told.cancel()
             lists.cancel()
-            if not watching.done():
-                watching.cancel()
-            await asyncio.gather(lists, watching, return_exceptions=True)
+            await asyncio.gather(told, lists, watching, return_exceptions=True)
 
-    async def _watch(self, stop: asyncio.Event) -> None:
-        logging.getLogger(_KOPF_OBJECT_LOGGER).setLevel(logging.WARNING)
+    def _watch(self, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+        """Run kopf in this thread and in a loop of its own: in ours it would take SIGTERM for itself, and at its end
+        cancel every task that was started after it.
+        """
+        for name in _KOPF_TALK:
+            logging.getLogger(name).setLevel(logging.ERROR)
         registry = kopf.OperatorRegistry()
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False
         settings.watching.chunk_size = PAGE_SIZE
-        settings.execution.max_workers = 1
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.ConnectionInfo:
             return self.cluster.for_kopf()
 
         async def note(type: str | None, body: kopf.Body, **_: Any) -> None:
-            self.take(dict(body), gone=type == "DELETED")
+            loop.call_soon_threadsafe(functools.partial(self.take, dict(body), gone=type == "DELETED"))
 
         for plural in PLURALS.values():
             kopf.on.event(GROUP, VERSION, plural, registry=registry, id=f"note-{plural}")(note)
-        await kopf.operator(
-            registry=registry,
-            settings=settings,
-            standalone=True,
-            clusterwide=True,
-            stop_flag=stop,
+        asyncio.run(
+            kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True, stop_flag=ended)
         )
 
     async def _list_forever(self) -> None:

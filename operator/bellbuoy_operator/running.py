@@ -129,9 +129,7 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
             ]
             metrics_app = _metrics_application(registry, health)
             servers.append(group.create_task(serve(metrics_app, listen=options.metrics_listen, stop=stop)))
-            # Ends when we are told to stop, and when kopf was: it takes SIGTERM for itself in the main thread.
             await world.run(stop)
-            stop.set()
             health.set_waiting("stopping")
             stacks.cancel()
             for task in background:
