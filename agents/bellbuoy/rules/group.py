@@ -55,6 +55,7 @@ class RuleState:
 
     rule: AlertingRule | RecordingRule | BrokenRule
     writer: Writer | None = None
+    writer_name: str = ""
     health: str = "unknown"
     last_error: str = ""
     last_evaluation: float = 0.0
@@ -106,11 +107,13 @@ class RuleGroup:
                 continue
             kind, name = ("alert", one.alert) if one.alert else ("record", one.record)
             at = seen[f"{kind}/{name}"] = seen.get(f"{kind}/{name}", -1) + 1
-            writer = world.storage.writer(f"rules/{loaded.key}/{kind}/{name}/{at}")
+            # The same rule after a reload or a restart is the same group of the storage.
+            writer_name = f"rules/{loaded.key}/{kind}/{name}/{at}"
+            writer = world.storage.writer(writer_name)
             rule: AlertingRule | RecordingRule = RecordingRule(one)
             if one.alert:
                 rule = AlertingRule(one, grace_seconds=world.options.for_grace_seconds)
-            self.rules.append(RuleState(rule, writer))
+            self.rules.append(RuleState(rule, writer, writer_name))
         world.metrics.group_rules.labels(loaded.key).set(len(self.rules))
         world.metrics.group_interval.labels(loaded.key).set(loaded.interval_seconds)
 
@@ -135,28 +138,13 @@ class RuleGroup:
                 state.rule.active, state.rule.restore = former.rule.active, former.rule.restore
         self.last_evaluation, self._evaluations = old.last_evaluation, old._evaluations
 
-    def end_series(self, keep: "RuleGroup | None") -> None:
-        """Stale markers for what this group wrote and `keep`, its later self, does not go on writing."""
-        going_on = {id(state.writer) for state in keep.rules} if keep is not None else set()
-        names = keep.writer_names() if keep is not None else set()
-        for name, state in zip(self._names(), self.rules, strict=True):
-            if state.writer is not None and name not in names and id(state.writer) not in going_on:
-                at = max(int(self._world.clock() * 1000), int(self.last_evaluation * 1000) + 1)
-                state.writer.append(at, LabelSets.from_dicts([]), np.empty(0))
-
-    def _names(self) -> list[str]:
-        seen: dict[str, int] = {}
-        out = []
+    def end_series(self, later: "RuleGroup | None") -> None:
+        """Stale markers for what this group wrote and `later`, its later self, does not go on writing."""
+        names = {state.writer_name for state in later.rules} if later is not None else set()
+        at = max(round(self._world.clock() * 1000), round(self.last_evaluation * 1000) + 1)
         for state in self.rules:
-            kind = "alert" if isinstance(state.rule, AlertingRule) else "record"
-            name = f"{kind}/{state.name}"
-            at = seen[name] = seen.get(name, -1) + 1
-            out.append(f"{name}/{at}")
-        return out
-
-    def writer_names(self) -> set[str]:
-        """Which writers this group goes on with."""
-        return {name for name, state in zip(self._names(), self.rules, strict=True) if state.writer is not None}
+            if state.writer is not None and state.writer_name not in names:
+                state.writer.append(at, LabelSets.from_dicts([]), np.empty(0))
 
     def tick(self, now: float) -> float:
         """The evaluation time at or before now: a stable offset within the interval, different for each group."""

@@ -12,7 +12,13 @@ import bellbuoy
 
 log = logging.getLogger(__name__)
 # Numbers of the core that only grow; all others are gauges.
-_COUNTED = ("appended", "total", "scrapes", "errors", "failures", "corruptions", "dropped", "duplicates", "resyncs")
+_COUNTED = frozenset(
+    {
+        "samples_appended", "samples_duplicate", "rows_out_of_order", "wal_bytes_written", "commits", "commit_failures",
+        "lost_bytes", "scrapes", "scrapes_failed", "samples_scraped", "samples_rejected", "wire_bytes", "body_bytes",
+        "plan_hits", "plan_misses",
+    }
+)  # fmt: skip
 
 
 class CoreStats(Collector):
@@ -29,8 +35,8 @@ class CoreStats(Collector):
         """One family a number."""
         for key, value in sorted(self._stats().items()):
             name, text = f"bellbuoy_{self._prefix}_{key}", f"The core's {key.replace('_', ' ')} ({self._prefix})."
-            if key.endswith(_COUNTED):
-                yield CounterMetricFamily(name.removesuffix("_total"), text, value=value)
+            if key in _COUNTED:
+                yield CounterMetricFamily(name, text, value=value)
             else:
                 yield GaugeMetricFamily(name, text, value=value)
 
