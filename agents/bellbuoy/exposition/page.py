@@ -7,7 +7,8 @@ the end.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 GAUGE, COUNTER, UNTYPED = "gauge", "counter", "untyped"
 Value = int | float
@@ -94,35 +95,42 @@ class Page:
 
     def text(self) -> str:
         """The page in the text format 0.0.4."""
-        out: list[str] = []
-        for name in sorted(self.families):
-            family = self.families[name]
-            if family.lines:
-                shown = name if _METRIC.match(name) else _quoted(name)
-                out.append(f"# HELP {shown} {_help(family.help)}\n# TYPE {shown} {family.kind}")
-                out.extend(family.lines)
-        return "\n".join(out) + "\n" if out else ""
+        return self._print(_text_header)
 
     def openmetrics(self) -> str:
         """The page in OpenMetrics 1.0, without its `# EOF`, since the part's own metrics follow.
 
         There a counter's family is named without `_total`; a counter that has no such ending is of unknown type.
         """
+        return self._print(_openmetrics_header)
+
+    def _print(self, header: Callable[[str, str, str], str]) -> str:
         out: list[str] = []
         for name in sorted(self.families):
             family = self.families[name]
-            if not family.lines:
-                continue
-            kind, base = family.kind, name
-            if kind == COUNTER and name.endswith("_total"):
-                base = name[: -len("_total")]
-            elif kind in (COUNTER, UNTYPED):
-                kind = "unknown"
-            base = base if _METRIC.match(base) else _quoted(base)
-            text = _help(family.help).replace('"', '\\"')
-            out.append(f"# HELP {base} {text}\n# TYPE {base} {kind}")
-            out.extend(family.lines)
+            if family.lines:
+                out.append(header(name, family.kind, family.help))
+                out.extend(family.lines)
         return "\n".join(out) + "\n" if out else ""
+
+
+# Headers are the same at each scrape; as many are kept as a page has families, and some more.
+@lru_cache(2048)
+def _text_header(name: str, kind: str, about: str) -> str:
+    shown = name if _METRIC.match(name) else _quoted(name)
+    return f"# HELP {shown} {_help(about)}\n# TYPE {shown} {kind}"
+
+
+@lru_cache(2048)
+def _openmetrics_header(name: str, kind: str, about: str) -> str:
+    base = name
+    if kind == COUNTER and name.endswith("_total"):
+        base = name[: -len("_total")]
+    elif kind in (COUNTER, UNTYPED):
+        kind = "unknown"
+    shown = base if _METRIC.match(base) else _quoted(base)
+    text = _help(about).replace('"', '\\"')
+    return f"# HELP {shown} {text}\n# TYPE {shown} {kind}"
 
 
 def _help(text: str) -> str:

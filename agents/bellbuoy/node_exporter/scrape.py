@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from bellbuoy.exposition import GAUGE, Page
 from bellbuoy.logs import fields
-from bellbuoy.node_exporter.collectors import FACTORIES, Collector
+from bellbuoy.node_exporter.collectors import Collector, factories
 from bellbuoy.node_exporter.machine import NoData
 from bellbuoy.node_exporter.options import Options
 
@@ -22,8 +22,9 @@ class Scraper:
     def __init__(self, options: Options) -> None:
         self._collectors: dict[str, Collector] = {}
         self._failing: dict[str, str] = {}
+        made = factories(options.machine)
         for name in sorted(options.collectors):
-            self._collectors[name] = FACTORIES[name](options.machine, options)
+            self._collectors[name] = made[name](options.machine, options)
 
     @property
     def names(self) -> tuple[str, ...]:

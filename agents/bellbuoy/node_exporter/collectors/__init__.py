@@ -5,9 +5,12 @@ A collector is made once, from the machine and the options, and called once a sc
 goes on.
 """
 
+import logging
+import os
 from collections.abc import Callable
 
 from bellbuoy.exposition import Page
+from bellbuoy.logs import fields
 from bellbuoy.node_exporter.collectors.cpu import cpu, stat
 from bellbuoy.node_exporter.collectors.disk import diskstats
 from bellbuoy.node_exporter.collectors.filesystem import Filesystems
@@ -29,6 +32,7 @@ from bellbuoy.node_exporter.collectors.time import time_collector, timex
 from bellbuoy.node_exporter.machine import Machine
 from bellbuoy.node_exporter.options import Options
 
+log = logging.getLogger(__name__)
 Collector = Callable[[Page], None]
 Factory = Callable[[Machine, Options], Collector]
 
@@ -60,4 +64,29 @@ FACTORIES: dict[str, Factory] = {
     "vmstat": vmstat,
 }
 
-__all__ = ["FACTORIES", "Collector", "Factory"]
+
+def factories(machine: Machine) -> dict[str, Factory]:
+    """What makes the collectors for this machine, by name."""
+    if os.path.exists(f"{machine.procfs}/stat"):
+        return FACTORIES
+    # Imported only here: psutil takes memory that a node's exporter has no use for.
+    from bellbuoy.node_exporter.collectors import portable
+
+    log.warning("no /proc here, only the essentials are told", extra=fields(procfs=machine.procfs))
+    essentials: dict[str, Factory] = {
+        "cpu": portable.cpu,
+        "diskstats": portable.diskstats,
+        "filesystem": portable.filesystem,
+        "loadavg": portable.loadavg,
+        "meminfo": portable.meminfo,
+        "netclass": portable.netclass,
+        "netdev": portable.netdev,
+        "stat": portable.stat,
+        "textfile": textfile,
+        "time": time_collector,
+        "uname": portable.uname,
+    }
+    return {**dict.fromkeys(FACTORIES, portable.missing), **essentials}
+
+
+__all__ = ["FACTORIES", "Collector", "Factory", "factories"]

@@ -1,7 +1,8 @@
 """Network protocols: what the machine's namespace counts of IP, TCP and UDP, its sockets, and connection tracking."""
 
 import re
-from collections.abc import Callable, Iterator
+import resource
+from collections.abc import Callable
 
 from bellbuoy.exposition import COUNTER, GAUGE, UNTYPED, Page
 from bellbuoy.node_exporter.machine import Machine, NoData, read_attribute
@@ -16,45 +17,55 @@ def _optional(machine: Machine, name: str) -> str:
         return ""
 
 
-def netstat_fields(netstat: str, snmp6: str) -> Iterator[tuple[str, str, str]]:
-    """`(protocol, field, value)` of the texts of netstat and snmp, where a line of names comes before each line of
-    values, and of snmp6, which has one line a field."""
-    lines = netstat.split("\n")
-    for names, values in zip(lines[::2], lines[1::2], strict=False):
-        protocol, _, name_text = names.partition(": ")
-        _, _, value_text = values.partition(": ")
-        for name, value in zip(name_text.split(), value_text.split(), strict=True):
-            yield protocol, name, value
-    for line in snmp6.split("\n"):
-        words = line.split()
-        at = words[0].find("6") if len(words) == 2 else -1
-        if at >= 0:
-            yield words[0][: at + 1], words[0][at + 1 :], words[1]
+class _Wanted:
+    """Which columns of a line of names are asked for. The kernel has some 500 names and its lines do not change, so
+    that each line is looked at once, and later scrapes take the columns."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = re.compile(pattern)
+        self._columns: dict[str, list[tuple[int, str, str]]] = {}
+
+    def columns(self, names: str) -> list[tuple[int, str, str]]:
+        """`(column, metric, help)` of the wanted names in `Protocol: name name …`."""
+        found = self._columns.get(names)
+        if found is None:
+            protocol, *fields = names.split()
+            protocol = protocol.removesuffix(":")
+            found = self._columns[names] = [
+                (at, f"node_netstat_{protocol}_{field}", f"Statistic {protocol}{field}.")
+                for at, field in enumerate(fields, start=1)
+                if self._pattern.search(f"{protocol}_{field}")
+            ]
+        return found
+
+    def column6(self, name: str) -> list[tuple[int, str, str]]:
+        """The same for a line of snmp6, whose one name begins with its protocol, up to the 6."""
+        at = name.find("6")
+        return self.columns(f"{name[: at + 1]}: {name[at + 1 :]}") if at >= 0 else []
 
 
 def netstat(machine: Machine, options: Options) -> Callable[[Page], None]:
     """`node_netstat_*`, the fields that the options ask for."""
-    wanted = re.compile(options.netstat_fields)
-    # The kernel has some 500 of these and its set does not change: each is matched once.
-    keep: dict[tuple[str, str], bool] = {}
+    wanted = _Wanted(options.netstat_fields)
 
     def collect(page: Page) -> None:
-        both = machine.net("netstat") + machine.net("snmp")
-        for protocol, field, value in netstat_fields(both, _optional(machine, "snmp6")):
-            key = (protocol, field)
-            if key not in keep:
-                keep[key] = wanted.search(f"{protocol}_{field}") is not None
-            if keep[key]:
-                name = f"node_netstat_{protocol}_{field}"
-                page.family(name, UNTYPED, f"Statistic {protocol}{field}.").add(int(value))
+        lines = (machine.net("netstat") + machine.net("snmp")).split("\n")
+        # A line of names, then a line of values.
+        rows = [(wanted.columns(names), values) for names, values in zip(lines[::2], lines[1::2], strict=False)]
+        rows += [
+            (wanted.column6(line.partition(" ")[0]), line) for line in _optional(machine, "snmp6").split("\n") if line
+        ]
+        for columns, values in rows:
+            if columns:
+                words = values.split()
+                for at, name, about in columns:
+                    page.family(name, UNTYPED, about).add(int(words[at]))
 
     return collect
 
 
 def sockstat(machine: Machine, _: Options) -> Callable[[Page], None]:
     """`node_sockstat_*`: sockets by protocol and state; memory in pages also as bytes."""
-    import resource
-
     page_bytes = resource.getpagesize()
 
     def collect(page: Page) -> None:

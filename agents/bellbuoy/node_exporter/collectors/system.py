@@ -114,6 +114,8 @@ def parse_os_release(text: str) -> dict[str, str]:
 def os_release(machine: Machine, _: Options) -> Callable[[Page], None]:
     """`node_os_info`, `node_os_version`, and when the distribution's support ends, if it says so."""
 
+    parsed: tuple[str, dict[str, str]] = ("", {})
+
     def text() -> str:
         for path in ("/etc/os-release", "/usr/lib/os-release"):
             try:
@@ -123,7 +125,11 @@ def os_release(machine: Machine, _: Options) -> Callable[[Page], None]:
         raise NoData(f"neither /etc/os-release nor /usr/lib/os-release below {machine.rootfs}")
 
     def collect(page: Page) -> None:
-        said = parse_os_release(text())
+        nonlocal parsed
+        now = text()
+        if now != parsed[0]:
+            parsed = (now, parse_os_release(now))
+        said = parsed[1]
         values = {field: said.get(field.upper(), "") for field in OS_FIELDS}
         about = f"A metric with a constant '1' value labeled by {', '.join(OS_FIELDS)}."
         page.info("node_os_info", about, values)
