@@ -34,6 +34,7 @@ def test_mistakes_are_named_with_their_place() -> None:
     check_error("foo offset 1m offset 2m", "1:1", "offset may not be set multiple times")
     check_error("foo[0s]", "1:5", "duration must be greater than 0")
     check_error("'open", "1:1", "unterminated quoted string")
+    check_error("foo bar 'open", "1:5", 'unexpected identifier "bar"')
     check_error("5q", "1:1", 'bad number or duration syntax: "5q"')
     check_error("sum by (a,\n b) (\n  1 +)", "3:6", 'unexpected ")"')
     check_error("a and on(x) group_left(y) b", "1:1", 'no grouping allowed for "and" operation')

@@ -170,18 +170,19 @@ def _info(ev: Evaluator, expr: Call) -> Vector:
     base = ev.vector(expr.arguments[0])
     selector = expr.arguments[1] if len(expr.arguments) > 1 else None
     matchers = list(selector.matchers) if isinstance(selector, VectorSelector) else []
+    default = Matcher("__name__", "=", info.DEFAULT_METRIC)
+    exempt = [info.is_info(matchers if selector else [default], name) for name in base.labels.get("__name__")]
     if not any(matcher.name == "__name__" for matcher in matchers):
-        matchers.append(Matcher("__name__", "=", info.DEFAULT_METRIC))
-    described = [not info.is_info(matchers, name) for name in base.labels.get("__name__")]
-    wanted = info.selection(base.take(np.flatnonzero(described)), matchers)
+        matchers.append(default)
+    wanted = info.selection(base.take(np.flatnonzero(np.logical_not(exempt))), matchers)
     if wanted is None:
-        return info.combine(base, empty(len(ev.times)), matchers)
+        return info.combine(base, empty(len(ev.times)), matchers, exempt)
     # The info series are looked at when the first selector of the argument looks.
     first = next((node for node in walk(expr.arguments[0]) if isinstance(node, VectorSelector)), None)
     found = VectorSelector("", tuple(Matcher(*matcher) for matcher in wanted))
     if first is not None:
         found = replace(found, offset=first.offset, at=first.at)
-    return info.combine(base, ev.sample_times(found), matchers)
+    return info.combine(base, ev.sample_times(found), matchers, exempt)
 
 
 def _label_join(ev: Evaluator, expr: Call) -> Vector:

@@ -1,7 +1,7 @@
 """info(): series with the labels of the info metric that describes the same target.
 
-Which info series describes a target may change from step to step (the newest sample counts), so a series becomes several,
-each present at the steps where its labels are those.
+Which info series describes a target may change from step to step (the newest sample counts), so a series becomes
+several, each present at the steps where its labels are those.
 """
 
 from collections.abc import Sequence
@@ -49,8 +49,8 @@ def _literal(text: str) -> str:
     return "".join("\\" + character if character in "\\.+*?()|[]{}^$" else character for character in text)
 
 
-def combine(base: Vector, times: Vector, matchers: Sequence[Matcher]) -> Vector:
-    """The base series with the info series' labels. `times` holds when each info series' samples are from."""
+def combine(base: Vector, times: Vector, matchers: Sequence[Matcher], exempt: Sequence[bool]) -> Vector:
+    """The base series, but those exempt, with the info series' labels; `times` holds when info samples are from."""
     data = [matcher for matcher in matchers if matcher.name != "__name__"]
     may_lack = all(matcher.matches_value("") for matcher in data)
     wanted = {matcher.name for matcher in data}
@@ -59,7 +59,7 @@ def combine(base: Vector, times: Vector, matchers: Sequence[Matcher]) -> Vector:
     rows: list[int] = []
     masks: list[Mask] = []
     for row, labels in enumerate(base.labels.to_dicts()):
-        if is_info(matchers, labels.get("__name__", "")):
+        if exempt[row]:
             sets.append(labels)
             rows.append(row)
             masks.append(base.present[row])
@@ -90,11 +90,11 @@ def _by_target(times: Vector) -> dict[tuple[str, ...], dict[str, list[_Info]]]:
         when = np.where(times.present[rows], times.values[rows], -np.inf)
         newest = times.present[rows] & (when == when.max(axis=0))
         for step in np.flatnonzero(newest.sum(axis=0) > 1):
-            first, second = (format_labels(sets[rows[place]]) for place in np.flatnonzero(newest[:, step])[:2])
+            rivals = np.flatnonzero(newest[:, step])[:2]
+            first, second = (format_labels(sets[rows[place]]) for place in rivals)
             at = round(float(when[:, step].max()) * 1000)
-            raise ExecutionError(
-                f"found duplicate series for info metric: existing {first} @ {at}, new {second} @ {at}"
-            )
+            series = f"existing {first} @ {at}, new {second} @ {at}"
+            raise ExecutionError(f"found duplicate series for info metric: {series}")
         found.setdefault(target, {})[name] = [_Info(sets[row], newest[place]) for place, row in enumerate(rows)]
     return found
 

@@ -47,9 +47,21 @@ class Token(NamedTuple):
     raw: str
 
 
-def tokenize(query: str) -> list[Token]:
-    """The tokens, the last of kind `end`. Raises ParseError."""
+def tokenize(query: str) -> tuple[list[Token], ParseError | None]:
+    """The tokens, the last of kind `end`, or of kind `error` where the text cannot be read on, and why.
+
+    The error is the parser's to raise when it comes there: what is wrong before it is said first.
+    """
     tokens: list[Token] = []
+    try:
+        _tokenize(query, tokens)
+    except ParseError as e:
+        tokens.append(Token("error", "", e.start, e.end, query[e.start : e.end]))
+        return tokens, e
+    return tokens, None
+
+
+def _tokenize(query: str, tokens: list[Token]) -> None:
     open_brackets: list[str] = []
     position, length = 0, len(query)
     while position < length:
@@ -73,7 +85,6 @@ def tokenize(query: str) -> list[Token]:
     if open_brackets:
         raise ParseError(query, length, length, _UNCLOSED[open_brackets[-1]])
     tokens.append(Token("end", "", length, length, ""))
-    return tokens
 
 
 def _bracket(query: str, raw: str, start: int, open_brackets: list[str]) -> None:

@@ -75,7 +75,7 @@ def parse_number(raw: str) -> tuple[float, bool]:
 class _Parser:
     def __init__(self, query: str) -> None:
         self.query = query
-        self.tokens = tokenize(query)
+        self.tokens, self.unreadable = tokenize(query)
         self.index = 0
         self.depth = 0
 
@@ -83,7 +83,10 @@ class _Parser:
 
     @property
     def token(self) -> Token:
-        return self.tokens[self.index]
+        token = self.tokens[self.index]
+        if self.unreadable is not None and token.kind == "error":
+            raise self.unreadable
+        return token
 
     @property
     def following(self) -> Token:
