@@ -212,7 +212,7 @@ impl Scraper {
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("scrape").enable_all().build();
         let runtime = runtime.map_err(|e| PyRuntimeError::new_err(format!("cannot start {threads} threads: {e}")))?;
         let engine = Mutex::new(Some(Engine { runtime, pools: BTreeMap::new() }));
-        Ok(Scraper { storage: storage.get().shared()?, counters: Arc::default(), engine })
+        Ok(Scraper { storage: storage.get().storage.clone(), counters: Arc::default(), engine })
     }
 
     fn set_pool(&self, py: Python<'_>, name: &str, settings: &Bound<'_, PyAny>, targets: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -259,7 +259,7 @@ impl Target {
 
     fn end(&mut self) {
         let time_ms = now_ms().max(self.state.last_ms + 1);
-        if let Err(e) = self.group.end(time_ms) {
+        if let Err(e) = self.pool.storage.end(&self.group, time_ms) {
             self.shown.status.lock().last_error = format!("cannot end the target's series: {e}");
         }
         self.state.last_ms = time_ms;
@@ -389,7 +389,7 @@ impl Target {
     }
 
     fn append(&mut self, time_ms: i64, columns: &Arc<ColumnSet>, row: &[f64]) -> Result<(), StorageError> {
-        self.group.append(time_ms, columns, row)?;
+        self.pool.storage.append(&self.group, time_ms, columns, row)?;
         self.state.last_ms = time_ms;
         Ok(())
     }
