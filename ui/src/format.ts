@@ -47,10 +47,10 @@ export function took(seconds: number): string {
   return seconds < 1 ? `${(seconds * 1000).toPrecision(3)} ms` : `${seconds.toFixed(2)} s`
 }
 
-/** Seconds since an RFC 3339 time; undefined for Go's zero time, which means never. */
+/** Seconds since an RFC 3339 time; undefined for Go's zero time and for Unix's, which mean never. */
 export function since(time: string, now: number): number | undefined {
   const at = Date.parse(time) / 1000
-  return Number.isNaN(at) || at < 0 ? undefined : Math.max(0, now - at)
+  return Number.isNaN(at) || at <= 0 ? undefined : Math.max(0, now - at)
 }
 
 export function localTime(seconds: number): string {
