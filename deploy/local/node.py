@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +34,10 @@ KERNEL_SETTINGS = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
+# Where the controller manager makes volumes.
+VOLUMES = Path("/tmp/hostpath_pv")
+# How soon a dead program or a new volume is noticed. A volume's pod needs longer than this to be scheduled and started.
+TURN_SECONDS = 0.2
 # Under the node's folder -> where the node sees it.
 OWN_FOLDERS = {
     "kubelet": "/var/lib/kubelet",
@@ -106,10 +111,10 @@ def mount_own_view(spec: NodeSpec) -> None:
         run("mount", "--bind", here / "node" / name, target)
     Path("/tmp").chmod(0o1777)
     # One folder for all nodes, so that a volume follows its pod from node to node.
-    volumes, shared = Path("/tmp/hostpath_pv"), here / "cluster" / "volumes"
+    shared = here / "cluster" / "volumes"
     shared.mkdir(exist_ok=True)
-    volumes.mkdir(exist_ok=True)
-    run("mount", "--bind", shared, volumes)
+    VOLUMES.mkdir(exist_ok=True)
+    run("mount", "--bind", shared, VOLUMES)
     settings = here / "settings"
     settings.mkdir()
     for name, value in KERNEL_SETTINGS.items():
@@ -181,15 +186,34 @@ class Programs:
             code = os.waitstatus_to_exitcode(status)
             raise LocalClusterError(f"{component.name} ended with exit code {code}; its last lines:\n{last_lines(log)}")
 
-    def keep_running(self) -> NoReturn:
-        """Reap whatever ends; start again what is ours."""
-        while True:
-            pid, status = os.waitpid(-1, 0)
+    def revive(self) -> None:
+        """Reap whatever has ended; start again what is ours."""
+        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            pid, status = ended
             component = self._running.pop(pid, None)
             if component:
                 say(f"{component.name} ended with exit code {os.waitstatus_to_exitcode(status)}: starting it again")
                 time.sleep(1)
                 self.start(component)
+
+
+class Volumes:
+    """Makes each new volume writable for everybody, once, as other clusters' provisioners do.
+
+    The controller manager makes them for root alone, and a kubelet does not apply a pod's fsGroup to a folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: set[str] = set()
+
+    def open_new(self) -> None:
+        names = set(os.listdir(self._folder))
+        for name in names - self._known:
+            # It may be gone already: claims are deleted as well.
+            with suppress(FileNotFoundError):
+                (self._folder / name).chmod(0o777)
+        self._known = names
 
 
 def answers(program: str, *arguments: str) -> bool:
@@ -214,7 +238,11 @@ def bring_up(spec: NodeSpec) -> NoReturn:
     started = components.workers(layout, addresses, index=spec.index)
     for component in [*(components.controllers(layout) if spec.index == 0 else []), *started]:
         programs.start(component)
-    programs.keep_running()
+    volumes = Volumes(VOLUMES)
+    while True:
+        programs.revive()
+        volumes.open_new()
+        time.sleep(TURN_SECONDS)
 
 
 def main(spec_file: Path) -> NoReturn:
