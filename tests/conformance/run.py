@@ -31,7 +31,7 @@ from bellbuoy.promql.nodes import (
 )
 
 from tests.conformance.language import STALE_BITS, Clear, Eval, Labels, Load, Mark, Value, read
-from tests.conformance.storage import MemoryStorage
+from tests.conformance.storage import CoreStorage, MemoryStorage
 
 CASES = Path(__file__).parent / "promqltest"
 OPTIONS = EngineOptions(max_samples=10_000)
@@ -335,9 +335,15 @@ def _pinned(expr: Expr, at: float) -> Expr:
     return expr
 
 
-def run_file(path: Path, store: Store | None = None) -> Tally:
-    """How the evals of one file do, in memory unless a store is given."""
-    return Runner(MemoryStorage() if store is None else store).run(path)
+def run_file(path: Path, *, storage: str = "memory") -> Tally:
+    """How the evals of one file do: loaded into memory, or into the real storage (`core`)."""
+    if storage == "memory":
+        return Runner(MemoryStorage()).run(path)
+    core = CoreStorage()
+    try:
+        return Runner(core).run(path)
+    finally:
+        core.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -347,11 +353,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="show the failures (default: only the table)")
     parser.add_argument("-n", "--limit", type=int, default=1000, help="failures to show a file (default: 1000)")
     parser.add_argument("--float", action="store_true", help="show only failures without native histograms")
+    parser.add_argument(
+        "--storage", choices=("memory", "core"), default="memory", help="what to load into (default: memory)"
+    )
     options = parser.parse_args(arguments)
     total = Tally()
     print(f"{'file':28} {'evals':>6} {'passed':>6} {'%':>6}   {'float':>6} {'passed':>6} {'%':>6}")
     for path in options.files or sorted(CASES.glob("*.test")):
-        tally = run_file(path)
+        tally = run_file(path, storage=options.storage)
         total += tally
         _print(path.stem, tally)
         if options.verbose:

@@ -1,12 +1,15 @@
-"""Series in memory, selected as the storage selects: what the conformance cases run on.
+"""What the conformance cases run on: series in memory, or the storage itself.
 
-It is the plain statement of what `select` means; times may be negative, and nothing is encoded.
+`MemoryStorage` is the plain statement of what `select` means; times may be negative, and nothing is encoded.
+`CoreStorage` puts the same cases through the real one, in a new folder after each `clear`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from bellbuoy import _core
 from bellbuoy._core import LabelSets
 from bellbuoy.labels import Matcher
 from numpy.typing import NDArray
@@ -61,3 +64,36 @@ class MemoryStorage:
             np.array(times, np.int64),
             np.array(values, np.float64),
         )
+
+
+class CoreStorage:
+    """The storage as the server has it, behind the runner's few methods."""
+
+    def __init__(self) -> None:
+        self._folder: TemporaryDirectory[str] | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: a new folder."""
+        self.close()
+        self._folder = TemporaryDirectory(prefix="conformance-")
+        self._storage = _core.Storage(self._folder.name, retention_seconds=200 * 365 * 86400)
+
+    def close(self) -> None:
+        """Release the folder."""
+        if self._folder is not None:
+            self._storage.close()
+            self._folder.cleanup()
+            self._folder = None
+
+    def append(self, labels: dict[str, str], samples: Sequence[tuple[int, float]]) -> None:
+        """Add samples to a series."""
+        times = np.array([time for time, _ in samples], np.int64)
+        values = np.array([value for _, value in samples], np.float64)
+        self._storage.append(LabelSets.from_dicts([labels] * len(samples)), times, values)
+
+    def select(
+        self, matchers: Sequence[tuple[str, str, str]], start: int, end: int, *, max_samples: int = 0
+    ) -> "_core.Selection":
+        """As the storage does."""
+        return self._storage.select(matchers, start, end, max_samples=max_samples)

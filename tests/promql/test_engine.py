@@ -5,6 +5,7 @@ import threading
 import orjson
 import pytest
 from bellbuoy.promql import (
+    FUNCTIONS,
     Engine,
     EngineOptions,
     ExecutionError,
@@ -13,8 +14,13 @@ from bellbuoy.promql import (
     QueryCanceled,
     QueryTimeout,
 )
+from bellbuoy.promql.functions import AGGREGATION_PARAMETERS, AGGREGATIONS
 
 from tests.conformance.storage import MemoryStorage
+
+ALWAYS_SOMETHING = {"absent", "absent_over_time", "end", "max_of", "min_of", "pi", "range"} | {
+    *("scalar", "start", "step", "time", "vector")
+}
 
 
 @pytest.fixture
@@ -154,3 +160,22 @@ def test_a_limit_chooses_the_same_series_each_time(store: MemoryStorage) -> None
     assert names("limit_ratio(0.4, x_total)") | names("limit_ratio(-0.6, x_total)") == {"0", "1", "2"}
     assert not names("limit_ratio(0.4, x_total)") & names("limit_ratio(-0.6, x_total)")
     assert names("limit_ratio(1, x_total)") == {"0", "1", "2"}
+
+
+def test_every_function_and_aggregation_takes_what_is_empty(store: MemoryStorage) -> None:
+    engine = Engine(store)
+    samples = {"vector": "nothing", "matrix": "nothing[5m]", "scalar": "0.5", "string": '"a"'}
+    queries = []
+    for function in FUNCTIONS.values():
+        arguments = [samples[kind] for kind in function.arguments]
+        if function.name == "info":
+            arguments = ["nothing"]
+        queries.append(f"{function.name}({', '.join(arguments)})")
+    for operator in sorted(AGGREGATIONS):
+        parameter = AGGREGATION_PARAMETERS.get(operator)
+        queries.append(f"{operator}({samples[parameter] + ', ' if parameter else ''}nothing)")
+    queries += [f"nothing {operator} nothing" for operator in ("+", "==", "and", "or", "unless", "</")]
+    for query in queries:
+        engine.instant(query, 0)
+        result = engine.range(query, 0, 30_000, 10_000)
+        assert len(result.labels) == (query.partition("(")[0] in ALWAYS_SOMETHING), query

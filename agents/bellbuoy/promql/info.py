@@ -102,7 +102,7 @@ def _by_target(times: Vector) -> dict[tuple[str, ...], dict[str, list[_Info]]]:
 def _descriptions(
     labels: dict[str, str], metrics: dict[str, list[_Info]], present: Mask, wanted: set[str]
 ) -> list[tuple[dict[str, str], Mask, bool]]:
-    """`(labels to add, at which steps, whether any info series says so)`, the steps of all being those of the series."""
+    """`(labels to add, at which steps, whether any info series says so)`; together they cover the series' steps."""
     parts: list[tuple[dict[str, str], Mask, bool]] = [({}, present, False)]
     for infos in metrics.values():
         split: list[tuple[dict[str, str], Mask, bool]] = []
