@@ -1,14 +1,93 @@
-# The one entry to everything. `make help` lists what there is.
+# The one entry to everything. `make` lists what there is.
 SHELL := /bin/bash -o pipefail
 VENV := .venv
-PYTHON := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+PYTHON := $(VENV)/bin/python
+# Real programs that tests run ours against, and a browser. None of their services needs to run.
+PEERS := prometheus prometheus-node-exporter prometheus-alertmanager chromium
+RUST := $(shell find core/src core/Cargo.toml core/Cargo.lock -type f 2>/dev/null)
+PYTEST := $(PYTHON) -m pytest
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
-.PHONY: core
-core: ## builds the Rust core and installs Bellbuoy into the environment, editable
-	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
+# --- the development environment
+
+.PHONY: setup
+setup: python packages binaries ## the development environment: Python, the Rust core, Debian packages, the cluster's programs
+
+.PHONY: python
+python: $(VENV)/.installed ## the virtual environment with Bellbuoy in it, editable
+
+$(VENV)/.packages: pyproject.toml
+	@for tool in python3 cargo; do command -v $$tool >/dev/null || { echo "cannot go on: $$tool is missing; get it from https://python.org or https://rustup.rs"; exit 1; }; done
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cannot go on: python3 is older than 3.11")'
+	@echo "==> Python packages, into $(VENV)"
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip setuptools setuptools-rust
+	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; print(*project["dependencies"], *(one for extra in extras.values() for one in extra if not one.startswith("bellbuoy[")), sep="\n")' > $(VENV)/requirements.txt
+	$(PYTHON) -m pip install --quiet --requirement $(VENV)/requirements.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.packages $(RUST)
+	@echo "==> the Rust core (some minutes the first time)"
+	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable . 2>&1 | grep -v -e '^ *$$' -e Editable -e '\*\*\*' -e '!!' -e 'careful with' -e 'name as your' -e 'with strategy' || true
+	@$(PYTHON) -c 'import bellbuoy._core' || { echo "cannot go on: the Rust core was not built; run: cargo build --release --manifest-path core/Cargo.toml"; exit 1; }
+	@touch $@
+
+.PHONY: packages
+packages: ## Debian's packages for tests, if they are missing
+	@missing=$$(for p in $(PEERS); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	test -z "$$missing" && exit 0; \
+	echo "==> Debian packages: $$missing"; \
+	if [ "$$(id -u)" != 0 ]; then echo "cannot go on: as root, run: apt-get install --no-install-recommends $$missing"; exit 1; fi; \
+	export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing >/dev/null
+
+.PHONY: binaries
+binaries: python ## the local cluster's programs, built once into ~/.cache/bellbuoy
+	@echo "==> the local cluster's programs (some ten minutes the first time on a machine)"
+	$(PYTHON) -m deploy.local setup
+
+# --- checks
+
+.PHONY: test
+test: setup lint test-rust ## all checks and tests
+	$(PYTEST)
+
+.PHONY: lint
+lint: python ## format, lint, types, layers
+	ruff format --check --quiet .
+	ruff check --quiet .
+	mypy
+	lint-imports --no-cache
+	cargo clippy --quiet --manifest-path core/Cargo.toml --no-default-features --all-targets -- -D warnings
+
+.PHONY: test-rust
+test-rust: ## tests of the core that Python does not see
+	cargo test --quiet --manifest-path core/Cargo.toml --no-default-features
+
+.PHONY: format
+format: python ## formats all code
+	ruff format --quiet .
+	ruff check --quiet --fix .
+	cargo fmt --manifest-path core/Cargo.toml
+
+.PHONY: conformance
+conformance: python ## Prometheus's own PromQL cases: how many pass
+	$(PYTHON) -m tests.conformance.run
+
+# --- the local cluster and the demo
+
+.PHONY: cluster
+cluster: binaries ## starts a real Kubernetes of two nodes on this machine
+	$(PYTHON) -m deploy.local up
+
+.PHONY: cluster-down
+cluster-down: python ## removes it
+	$(PYTHON) -m deploy.local down
+
+.PHONY: ui
+ui: ## builds the web UI into agents/bellbuoy/server/static (needs Node)
+	cd ui && npm ci && npm run build
