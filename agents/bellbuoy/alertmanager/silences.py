@@ -5,7 +5,7 @@ id.
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,6 +79,7 @@ class Silences:
     retention_seconds: float
     changed: Callable[[], None] = lambda: None
     _silences: dict[str, Silence] = field(default_factory=dict)
+    _index: "_Index | None" = None
 
     def all(self) -> list[Silence]:
         """Every one, expired ones too."""
@@ -92,9 +93,11 @@ class Silences:
 
     def silenced_by(self, labels: Mapping[str, str], *, now: int) -> list[str]:
         """Ids of the active silences that match, sorted."""
+        if self._index is None:
+            self._index = _Index(self._silences.values(), now=now)
         return sorted(
             silence.id
-            for silence in self._silences.values()
+            for silence in self._index.candidates(labels)
             if silence.state(now) == "active" and matches_all(silence.matchers, labels)
         )
 
@@ -135,20 +138,40 @@ class Silences:
         for key in gone:
             del self._silences[key]
         if gone:
+            self._index = None
             self.changed()
 
     def load(self, silences: Iterable[Silence]) -> None:
         """Take what was stored."""
-        self._silences = {silence.id: silence for silence in silences}
+        self._silences, self._index = {silence.id: silence for silence in silences}, None
 
     def dump(self) -> list[dict[str, Any]]:
         """What to store."""
         return [silence.to_json() for silence in self._silences.values()]
 
     def _keep(self, silence: Silence) -> str:
-        self._silences[silence.id] = silence
+        self._silences[silence.id], self._index = silence, None
         self.changed()
         return silence.id
+
+
+class _Index:
+    """Silences that have not ended, by a label pair that they ask for: an alert is matched against few of them."""
+
+    def __init__(self, silences: Iterable[Silence], *, now: int) -> None:
+        self._by_pair: dict[tuple[str, str], list[Silence]] = {}
+        self._others: list[Silence] = []
+        for silence in silences:
+            if silence.state(now) == "expired":
+                continue
+            pairs = [(m.name, m.value) for m in silence.matchers if m.operator == "=" and m.value]
+            (self._by_pair.setdefault(pairs[0], []) if pairs else self._others).append(silence)
+
+    def candidates(self, labels: Mapping[str, str]) -> Iterator[Silence]:
+        """All that may match these labels."""
+        for pair in labels.items():
+            yield from self._by_pair.get(pair, ())
+        yield from self._others
 
 
 def check_silence(silence: Silence, *, now: int) -> None:
