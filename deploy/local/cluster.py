@@ -7,11 +7,11 @@ process of a test run), a cluster is abandoned once the owner is gone, and the n
 
 import http.client
 import json
-import shutil
 import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -102,7 +102,7 @@ class Cluster:
 def existing() -> list[Cluster]:
     """All that have a folder, running or not."""
     found = []
-    for file in sorted(paths.clusters().glob("*/cluster.json")):
+    for file in sorted(paths.clusters().glob("[!.]*/cluster.json")):
         fields = json.loads(file.read_text())
         owner = Process(**fields.pop("owner")) if fields["owner"] else fields.pop("owner")
         found.append(Cluster(**fields, owner=owner))
@@ -364,4 +364,16 @@ def _remove(cluster: Cluster) -> None:
         cgroups.remove(cluster.addresses.cgroup(index))
     if cluster.nodes:
         network.remove(cluster.addresses)
-    shutil.rmtree(cluster.folder)
+    _discard(cluster.folder)
+
+
+def _discard(folder: Path) -> None:
+    """Delete the folder, in the background: unpacked images are tens of thousands of files, which can take a minute.
+
+    It is renamed first, so that its name is free and nothing finds a cluster in it. What an interrupted deletion left is
+    deleted with it.
+    """
+    folder.rename(folder.with_name(f".deleting-{folder.name}-{time.time_ns()}"))
+    rest = [str(path) for path in folder.parent.glob(".deleting-*")]
+    deletion = subprocess.Popen(["rm", "-rf", *rest], stdin=subprocess.DEVNULL, start_new_session=True)
+    _STARTED.append(deletion)
