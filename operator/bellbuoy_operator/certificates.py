@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
-from bellbuoy_operator.cluster import SECRETS, Cluster, ClusterError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from bellbuoy_operator.cluster import SECRETS, Cluster, ClusterError
 
 SECRET_NAME = "bellbuoy-operator-ca"  # noqa: S105 - a name
 CA_LIFETIME = timedelta(days=3650)

@@ -31,6 +31,7 @@ RELIST_SECONDS = 300.0
 # Between tries of the first list: the CRDs may be applied in the same breath as we are.
 FIRST_LIST_RETRY_SECONDS = 1.0
 PAGE_SIZE = 500
+_CLOSE_SECONDS = 0.25
 
 Key = tuple[str, str, str]
 
@@ -102,9 +103,15 @@ class OwnKinds:
 
         for plural in PLURALS.values():
             kopf.on.event(GROUP, VERSION, plural, registry=registry, id=f"note-{plural}")(note)
-        asyncio.run(
-            kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True, stop_flag=ended)
-        )
+
+        async def whole() -> None:
+            await kopf.operator(
+                registry=registry, settings=settings, standalone=True, clusterwide=True, stop_flag=ended
+            )
+            # Its TLS connections have been told to close, and need the loop once more for it.
+            await asyncio.sleep(_CLOSE_SECONDS)
+
+        asyncio.run(whole())
 
     async def _list_forever(self) -> None:
         while True:

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 import orjson
 from aiohttp import web
 from bellbuoy.http import Health, application
+from prometheus_client import CollectorRegistry, Gauge
+
 from bellbuoy_operator.access import Access, DeniedError
 from bellbuoy_operator.cluster import ClusterError
 from bellbuoy_operator.publishing import TARGETS, Publication, Publications
 from bellbuoy_operator.world import World
-from prometheus_client import CollectorRegistry, Gauge
 
 # The longest that a poll is held; and what it is without a word of the client.
 POLL_LIMIT_SECONDS = 300.0

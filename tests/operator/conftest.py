@@ -146,6 +146,8 @@ async def operator(
 ) -> AsyncIterator[Running]:
     async with running(namespace, operator_kubeconfig) as one:
         yield one
+        # While there is somebody to take its finalizer off: what stays would be reconciled in every later test.
+        await one.kubectl("delete", "monitoringstacks", "--all", "--timeout=30s")
 
 
 def resource(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ async def test_what_is_deleted_by_hand_comes_back(operator: Running) -> None:
         ("configmap", "main-operator-ca"),
     ):
         before = (await operator.get(kind, name))["metadata"]["uid"]
-        await operator.kubectl("delete", kind, name, "--wait=false", "--cascade=orphan")
+        await operator.kubectl("delete", kind, name, "--wait=false")
 
         async def back(kind: str = kind, name: str = name, before: str = before) -> bool:
             found = await operator.kubectl("get", kind, name, "--ignore-not-found", "--output=jsonpath={.metadata.uid}")

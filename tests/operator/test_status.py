@@ -158,6 +158,11 @@ async def test_a_secret_is_copied_only_where_its_label_allows_it(operator: Runni
     status = await status_of(operator, "scrapetarget", "web", "Accepted", "SecretNotAllowed")
     assert "kubectl label secret" in status["lastError"]
     assert "hush" not in str(status)
+
+    async def copied() -> bool:
+        return "secret/main-secrets" in await operator.names("secrets")
+
+    await until("the stack's secret is there", copied)
     assert (await operator.get("secret", "main-secrets")).get("data", {}) == {}
     await operator.kubectl("label", "secret", "token", "bellbuoy.io/allow=true")
     # Secrets are not watched: a change of the stack, or a minute, makes the operator look again.
