@@ -500,7 +500,7 @@ def test_openmetrics_of_prometheus_client_is_read(exporter: Exporter, storage: S
     prometheus_client.Histogram("wait_seconds", "Waits.", unit="seconds", buckets=(1,), registry=registry).observe(
         0.5, {"trace_id": "x"}
     )
-    exporter.body = generate_latest(registry)
+    exporter.body = generate_latest(registry)  # type: ignore[no-untyped-call]
     exporter.headers = {"Content-Type": CONTENT_TYPE_LATEST}
     scraper.set_pool("p", settings(), [target(exporter)])
     eventually(lambda: len(values(storage, "hits_total")) >= 2)

@@ -32,6 +32,8 @@ pub const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;escaping=al
 application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
 text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 const REDIRECTS_MAX: usize = 10;
+/// What an open connection may buffer; every target has one, and between scrapes it is memory for nothing.
+const BUFFER_BYTES: usize = 32 << 10;
 
 /// A credential, given or in a file that is read for each request, since it may be rotated. Never printed.
 #[derive(Clone, PartialEq)]
@@ -382,7 +384,7 @@ impl Client {
         } else {
             Box::new(stream)
         };
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| http_error(&e))?;
+        let (sender, driver) = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await.map_err(|e| http_error(&e))?;
         Ok(Connection { to: to.clone(), sender, driver: Some(driver) })
     }
 

@@ -42,6 +42,15 @@ pub enum PlanError {
 /// Gives the interned set of some columns, and each one's position in it.
 pub type Intern<'a> = dyn Fn(Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> + 'a;
 
+/// A body, and how to read it.
+#[derive(Clone, Copy)]
+pub struct Body<'a> {
+    pub text: &'a [u8],
+    pub format: Format,
+    /// Timestamps in the body count; else the scrape's does.
+    pub honor_timestamps: bool,
+}
+
 /// A sample with a timestamp of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timed {
@@ -192,7 +201,8 @@ impl Plan {
     }
 
     /// Reads a body by the plan. On `Unknown` the reading is worth nothing.
-    pub fn walk(&self, body: &[u8], format: Format, honor_timestamps: bool, out: &mut Reading, seen: &mut Seen) -> Result<(), Unknown> {
+    pub fn walk(&self, body: &Body<'_>, out: &mut Reading, seen: &mut Seen) -> Result<(), Unknown> {
+        let Body { text: body, format, honor_timestamps } = *body;
         if format != self.format || (format == Format::OpenMetrics && !text::ends_with_eof(body)) {
             return Err(Unknown);
         }
@@ -387,13 +397,12 @@ impl Context {
     pub fn scan(
         &self,
         old: Option<&Plan>,
-        body: &[u8],
-        format: Format,
-        honor_timestamps: bool,
+        body: &Body<'_>,
         out: &mut Reading,
         seen: &mut Seen,
         intern: &Intern<'_>,
     ) -> Result<Arc<Plan>, PlanError> {
+        let Body { text: body, format, honor_timestamps } = *body;
         let scanned = text::scan(body, format).map_err(PlanError::Text)?;
         let old = old.filter(|p| p.format == format);
         let origins = arrange(old, body, &scanned, seen);
@@ -629,6 +638,10 @@ mod tests {
         Ok((Arc::new(ColumnSet { id: 0, columns: sorted.into_iter().map(Arc::new).collect(), ids }), positions))
     }
 
+    fn body(text: &[u8]) -> Body<'_> {
+        Body { text, format: Format::Prometheus, honor_timestamps: true }
+    }
+
     fn context(honor_labels: bool, target: &[(&str, &str)]) -> Context {
         Context::new(Arc::new(Labeling { honor_labels, ..Labeling::default() }), labels(target))
     }
@@ -643,11 +656,11 @@ mod tests {
         present.map(|(slot, value)| (full(slot), value.to_bits())).collect()
     }
 
-    fn read(context: &Context, plan: &mut Option<Arc<Plan>>, seen: &mut Seen, body: &str) -> (BTreeMap<Labels, u64>, Reading, bool) {
+    fn read(context: &Context, plan: &mut Option<Arc<Plan>>, seen: &mut Seen, text: &str) -> (BTreeMap<Labels, u64>, Reading, bool) {
         let mut reading = Reading::default();
-        let walked = plan.as_ref().is_some_and(|p| p.walk(body.as_bytes(), Format::Prometheus, true, &mut reading, seen).is_ok());
+        let walked = plan.as_ref().is_some_and(|p| p.walk(&body(text.as_bytes()), &mut reading, seen).is_ok());
         if !walked {
-            let new = context.scan(plan.as_deref(), body.as_bytes(), Format::Prometheus, true, &mut reading, seen, &intern);
+            let new = context.scan(plan.as_deref(), &body(text.as_bytes()), &mut reading, seen, &intern);
             *plan = Some(new.unwrap());
         }
         (series(plan.as_ref().unwrap(), &reading, &context.target), reading, walked)
@@ -692,7 +705,8 @@ mod tests {
             assert_eq!((got.len(), reading.timed.len(), reading.timed[0].time_ms), (1, 1, 17));
         }
         let mut reading = Reading::default();
-        plan.unwrap().walk(b"a 1 17\nb 2\n", Format::Prometheus, false, &mut reading, &mut seen).unwrap();
+        let ignoring = Body { honor_timestamps: false, ..body(b"a 1 17\nb 2\n") };
+        plan.unwrap().walk(&ignoring, &mut reading, &mut seen).unwrap();
         assert_eq!((reading.kept(), reading.timed.len()), (2, 0));
     }
 
@@ -714,12 +728,11 @@ mod tests {
         read(&context, &mut plan, &mut seen, "a 1\nc 3\n");
         assert!(seen.turn());
         let mut reading = Reading::default();
-        let body = b"a 1\nc 3\n";
-        let pruned = context.scan(plan.as_deref(), body, Format::Prometheus, true, &mut reading, &mut seen, &intern).unwrap();
+        let pruned = context.scan(plan.as_deref(), &body(b"a 1\nc 3\n"), &mut reading, &mut seen, &intern).unwrap();
         assert_eq!((pruned.line_count(), reading.kept()), (2, 2));
     }
 
-    fn body() -> impl Strategy<Value = String> {
+    fn bodies() -> impl Strategy<Value = String> {
         let line = (0..24u8, 0..5u8, -3i64..1000);
         prop::collection::vec(line, 0..40).prop_map(|lines| {
             let text = |(key, form, value): (u8, u8, i64)| match form {
@@ -735,7 +748,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_walk_says_what_a_scan_says(bodies in prop::collection::vec(body(), 1..8)) {
+        fn a_walk_says_what_a_scan_says(bodies in prop::collection::vec(bodies(), 1..8)) {
             let context = context(false, &[("job", "j")]);
             let (mut plan, mut seen) = (None, Seen::default());
             for body in &bodies {
@@ -754,9 +767,10 @@ mod tests {
             let mut reading = Reading::default();
             for format in [Format::Prometheus, Format::OpenMetrics] {
                 let mut seen = Seen::default();
-                if let Ok(plan) = context.scan(None, text.as_bytes(), format, true, &mut reading, &mut seen, &intern) {
-                    let walked = plan.walk(text.as_bytes(), format, true, &mut reading, &mut seen);
-                    let _ = plan.walk(other.as_bytes(), format, true, &mut reading, &mut seen);
+                let body = |text, format| Body { text, format, honor_timestamps: true };
+                if let Ok(plan) = context.scan(None, &body(text.as_bytes(), format), &mut reading, &mut seen, &intern) {
+                    let walked = plan.walk(&body(text.as_bytes(), format), &mut reading, &mut seen);
+                    let _ = plan.walk(&body(other.as_bytes(), format), &mut reading, &mut seen);
                     prop_assert!(walked.is_ok() || text.contains('\t') || text.contains(' '));
                 }
             }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::fetch::{Address, Answer, Client, Connection, FetchError};
-use super::plan::{Context, Plan, PlanError, Reading, Seen};
+use super::plan::{Body, Context, Plan, PlanError, Reading, Seen};
 use super::settings::{Flags, PoolSettings};
 use crate::labels::Labels;
 use crate::tsdb::columns::{Column, ColumnSet, MISSING};
@@ -34,6 +34,8 @@ const HASTY_TRIES: u32 = 60;
 const WINDOW_SCRAPES: u32 = 100;
 /// Bodies from this size on are read outside of the threads that drive other targets.
 const LARGE_BODY_BYTES: usize = 2 << 20;
+/// Body buffers that a pool keeps for its next scrapes.
+const BUFFERS_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -288,10 +290,12 @@ impl Target {
             let mut take = || self.take(&body, &answer, time_ms, started);
             if large { tokio::task::block_in_place(take) } else { take() }
         });
-        // One outsized body must not keep its buffer for all.
-        if body.capacity() < LARGE_BODY_BYTES {
-            self.pool.buffers.lock().push(body);
+        let mut buffers = pool.buffers.lock();
+        // Neither one outsized body nor a burst of scrapes keeps its memory.
+        if body.capacity() < LARGE_BODY_BYTES && buffers.len() < BUFFERS_MAX {
+            buffers.push(body);
         }
+        drop(buffers);
         let mut status = Status { last_scrape_ms: time_ms, ..Status::default() };
         match taken {
             Ok((samples, series)) => {
@@ -332,8 +336,11 @@ impl Target {
             let counters = self.pool.counters.clone();
             count(&counters.samples_scraped, samples);
             count(&counters.samples_duplicate, reading.duplicates);
-            self.append(time_ms, &plan.columns, &reading.row).map_err(|e| e.to_string())?;
-            count(&counters.samples_appended, kept - reading.timed.len());
+            let in_row = kept - reading.timed.len();
+            match self.append(time_ms, &plan.columns, &reading.row).map_err(|e| e.to_string())? {
+                true => count(&counters.samples_appended, in_row),
+                false => count(&counters.samples_rejected, in_row),
+            }
             if !reading.timed.is_empty() {
                 let samples = self.state.timed.fill(&plan.columns, &self.labels, reading);
                 let stored = self.pool.storage.append_samples(samples).map_err(|e| e.to_string())? as usize;
@@ -346,10 +353,10 @@ impl Target {
 
     /// Walks the body by the plan, or scans it and has a new plan.
     fn read(&mut self, body: &[u8], answer: &Answer, reading: &mut Reading) -> Result<Arc<Plan>, PlanError> {
-        let honor = self.pool.settings.honor_timestamps;
+        let body = Body { text: body, format: answer.format, honor_timestamps: self.pool.settings.honor_timestamps };
         let state = &mut self.state;
         let known = state.plan.clone().filter(|_| !state.prune);
-        let walked = known.filter(|plan| plan.walk(body, answer.format, honor, reading, &mut state.seen).is_ok());
+        let walked = known.filter(|plan| plan.walk(&body, reading, &mut state.seen).is_ok());
         let plan = match walked {
             Some(plan) => {
                 count(&self.pool.counters.plan_hits, 1);
@@ -358,8 +365,7 @@ impl Target {
             None => {
                 count(&self.pool.counters.plan_misses, 1);
                 let intern = self.pool.intern();
-                let plan =
-                    self.context.scan(state.plan.as_deref(), body, answer.format, honor, reading, &mut state.seen, &intern)?;
+                let plan = self.context.scan(state.plan.as_deref(), &body, reading, &mut state.seen, &intern)?;
                 state.plan = Some(plan.clone());
                 state.prune = false;
                 *self.shown.plan.lock() = Some(plan.clone());
@@ -388,10 +394,11 @@ impl Target {
         Ok(())
     }
 
-    fn append(&mut self, time_ms: i64, columns: &Arc<ColumnSet>, row: &[f64]) -> Result<(), StorageError> {
-        self.pool.storage.append(&self.group, time_ms, columns, row)?;
+    /// False when the group has a row as new: another target of the pool has the same labels.
+    fn append(&mut self, time_ms: i64, columns: &Arc<ColumnSet>, row: &[f64]) -> Result<bool, StorageError> {
+        let done = self.pool.storage.append(&self.group, time_ms, columns, row)?;
         self.state.last_ms = time_ms;
-        Ok(())
+        Ok(!done.rejected)
     }
 }
 
