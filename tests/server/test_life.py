@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from aiohttp import web
 from bellbuoy.configuration import ConfigError
 from bellbuoy.server import Options, add_arguments, options
 from bellbuoy.server.options import FollowOptions
+from bellbuoy.server.run import CACHE_FOLDER
 
 from tests.server.conftest import Serve, Target, scrape_config, threads
 
@@ -124,7 +126,9 @@ async def test_it_follows_the_operator_and_keeps_the_last_configuration(serve: S
         await client.until(refused, seconds=10)
         assert (await client.api("scrape_pools"))["scrapePools"] == ["ns/app"]
     await runner.cleanup()
-    async with serve(config_file=None, follow=follow) as client:
+    # A new server on a copy of the folder, as after a restart, while the operator is away.
+    await asyncio.to_thread(shutil.copytree, tmp_path / "data" / CACHE_FOLDER, tmp_path / "again" / CACHE_FOLDER)
+    async with serve(config_file=None, follow=follow, storage_path=tmp_path / "again") as client:
         assert len((await client.api("targets"))["activeTargets"]) == 2
 
 
