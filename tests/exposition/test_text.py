@@ -2,9 +2,11 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 
 import pytest
 from bellbuoy.exposition import COUNTER, GAUGE, UNTYPED, Page, ParseError, Sample, go_number, number, parse, series
+from bellbuoy.exposition.text import _Parser
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -81,6 +83,22 @@ def test_what_is_printed_reads_back(name: str, labels: dict[str, str], value: fl
     (sample,) = family.samples
     assert (sample.name, sample.labels) == (name, pairs)
     assert sample.value == value or (math.isnan(sample.value) and math.isnan(value))
+
+
+@given(
+    st.from_regex(
+        r'[ab:]{1,2}(\{((a|b|1)=?"[}x,\\n"]{0,2}",? ?){0,3}\}?)? {0,2}[-+]?[0-9.eE]{1,4}( 1)?', fullmatch=True
+    )
+)
+def test_the_short_way_reads_as_the_long_one(line: str) -> None:
+    def outcome(read: Callable[[str], Sample]) -> Sample | str:
+        try:
+            return read(line)
+        except ParseError as e:
+            return str(e)
+
+    parser = _Parser()
+    assert outcome(parser._sample) == outcome(parser._any_sample)
 
 
 @given(st.text(max_size=60))
