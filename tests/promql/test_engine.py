@@ -12,7 +12,10 @@ from bellbuoy.promql import (
     InvalidQuery,
     ParseError,
     QueryCanceled,
+    QueryError,
     QueryTimeout,
+    format_expr,
+    parse,
 )
 from bellbuoy.promql.functions import AGGREGATION_PARAMETERS, AGGREGATIONS
 
@@ -179,3 +182,32 @@ def test_every_function_and_aggregation_takes_what_is_empty(store: MemoryStorage
         engine.instant(query, 0)
         result = engine.range(query, 0, 30_000, 10_000)
         assert len(result.labels) == (query.partition("(")[0] in ALWAYS_SOMETHING), query
+
+
+def test_no_query_takes_all_memory_or_the_stack(store: MemoryStorage) -> None:
+    engine = Engine(store)
+    with pytest.raises(ExecutionError, match="too many samples"):
+        engine.instant("sum_over_time(vector(1)[200y:1ms])", 0)
+    with pytest.raises(ExecutionError, match="too many samples"):
+        engine.range("1", 0, 2**60, 1)
+    with pytest.raises(InvalidQuery, match="out of bounds"):
+        engine.instant("1", 2**70)
+    with pytest.raises(ParseError, match="out of bounds"):
+        engine.instant("x_total @ 1e18", 0)
+    chain = " + ".join(["sum(x_total)"] * 3000)
+    assert [value for _, _, value in engine.instant(chain, 10_000).samples()] == [18_000.0]
+    assert format_expr(parse(chain)) == chain
+    assert parse(format_expr(parse(chain), pretty=True)).type == "vector"
+    for nested in ("rate(" * 150 + "x_total" + "[5m:])" * 150, "sum(" * 199 + "x_total" + ")" * 199):
+        try:
+            engine.instant(nested, 0)
+        except QueryError as e:
+            assert "nested too deeply" in str(e)  # noqa: PT017 - either is right, a crash is not
+    assert engine.instant("0x" + "f" * 5000 + " + " + "9" * 5000 + "y", 0).kind == "scalar"
+
+
+def test_times_far_apart_are_found(store: MemoryStorage) -> None:
+    for number in range(3):
+        store.append({"__name__": "far", "i": str(number)}, [(number, 1.0), (2**61 + number, 2.0)])
+    result = Engine(store).range("far", 0, 2**61, 2**60)
+    assert [(labels["i"], time) for labels, time, _ in result.samples()] == [("0", 0), ("0", 2**61)]

@@ -16,6 +16,7 @@ from bellbuoy.promql.nodes import (
     Subquery,
     Unary,
     VectorSelector,
+    left_chain,
 )
 
 Fail = Callable[[Span, str], NoReturn]
@@ -69,8 +70,14 @@ def _aggregate(expr: Aggregate, fail: Fail) -> None:
 
 
 def _binary(expr: Binary, fail: Fail) -> None:
-    _check(expr.left, fail)
-    _check(expr.right, fail)
+    chain = left_chain(expr)
+    _check(chain[0].left, fail)
+    for link in chain:
+        _check(link.right, fail)
+        _operator(link, fail)
+
+
+def _operator(expr: Binary, fail: Fail) -> None:
     left, right, matching, operator = expr.left.type, expr.right.type, expr.matching, expr.operator
     between = Span(expr.left.span.end, expr.right.span.start)
     if expr.returns_bool and operator not in COMPARISONS:

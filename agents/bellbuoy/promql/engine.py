@@ -14,8 +14,8 @@ import numpy as np
 from bellbuoy._core import LabelSets
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import Value
-from bellbuoy.promql.errors import InvalidQuery, QueryCanceled, QueryTimeout
-from bellbuoy.promql.evaluator import Evaluator, Query, Queryable
+from bellbuoy.promql.errors import ExecutionError, InvalidQuery, QueryCanceled, QueryTimeout
+from bellbuoy.promql.evaluator import TOO_MANY, Evaluator, Query, Queryable
 from bellbuoy.promql.nodes import Expr, MatrixSelector, unwrap
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.rates import extended_samples
@@ -48,6 +48,7 @@ class Engine:
     def instant(self, query: str, at_ms: int, *, cancelled: Event | Callable[[], bool] | None = None) -> QueryResult:
         """The query's value at one time. Raises QueryError."""
         expr = parse(query)
+        _check_time(at_ms)
         times = np.array([at_ms], np.int64)
         annotations = Annotations(query)
         value = self._evaluate(expr, times, 0, annotations, cancelled)
@@ -71,7 +72,12 @@ class Engine:
         if expr.type not in ("scalar", "vector"):
             kind = {"matrix": "range vector"}.get(expr.type, expr.type)
             raise InvalidQuery(f'invalid expression type "{kind}" for range query, must be Scalar or instant Vector')
-        times = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
+        _check_time(start_ms)
+        _check_time(end_ms)
+        count = (end_ms - start_ms) // step_ms + 1
+        if count > self._options.max_samples:
+            raise ExecutionError(TOO_MANY)
+        times = start_ms + step_ms * np.arange(count, dtype=np.int64)
         annotations = Annotations(query)
         value = self._evaluate(expr, times, step_ms, annotations, cancelled, end_ms)
         vector = unlabeled(value.values) if isinstance(value, Scalar) else value
@@ -102,7 +108,15 @@ class Engine:
             max_samples=options.max_samples,
             check=_checker(cancelled, options.timeout_seconds),
         )
-        return Evaluator(query, times).evaluate(expr)
+        try:
+            return Evaluator(query, times).evaluate(expr)
+        except RecursionError as e:
+            raise ExecutionError("expression nested too deeply") from e
+
+
+def _check_time(milliseconds: int) -> None:
+    if abs(milliseconds) >= 2**62:
+        raise InvalidQuery(f"time {milliseconds} ms is out of bounds")
 
 
 def _checker(cancelled: Event | Callable[[], bool] | None, timeout_seconds: float) -> Callable[[], None]:

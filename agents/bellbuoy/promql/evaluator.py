@@ -35,12 +35,12 @@ from bellbuoy.promql.nodes import (
     Subquery,
     Unary,
     VectorSelector,
+    left_chain,
 )
 from bellbuoy.promql.values import Floats, Ints, Scalar, Text, Vector, empty
 from bellbuoy.promql.windows import Samples, Selected, Windows, latest
 
 TOO_MANY = "query processing would load too many samples into memory in query execution"
-_MAX_LIMIT = 2**63 - 1
 
 
 class Queryable(Protocol):
@@ -137,7 +137,10 @@ class Evaluator:
         except OverflowError as e:
             raise ExecutionError(TOO_MANY) from e
         self.query.check()
-        return Samples.of(selection, keep_stale=keep_stale)
+        samples = Samples.of(selection, keep_stale=keep_stale)
+        if len(samples.labels) * len(self.times) > limit:
+            raise ExecutionError(TOO_MANY)
+        return samples
 
     def _ends(self, offset: Duration | None, at: At | None) -> Ints:
         """The times that a selector looks at, one a step."""
@@ -187,9 +190,10 @@ class Evaluator:
         step = self.query.subquery_step_ms if expr.step is None else self._milliseconds(expr.step, positive=True)
         ends = self._ends(expr.offset, expr.at)
         first = ((int(ends[0]) - extent) // step + 1) * step
-        times = np.arange(first, int(ends[-1]) + 1, step, dtype=np.int64)
-        if len(times) > self.query.max_samples:
+        count = max(0, (int(ends[-1]) - first) // step + 1)
+        if count > self.query.max_samples:
             raise ExecutionError(TOO_MANY)
+        times = first + step * np.arange(count, dtype=np.int64)
         if len(times) == 0:
             return Windows(Samples.of_vector(empty(0), times), ends, extent)
         inner = Evaluator(self.query, times).vector(expr.expr)
@@ -197,7 +201,7 @@ class Evaluator:
 
     def _milliseconds(self, duration: Duration, *, positive: bool = False) -> int:
         seconds = self._seconds(duration)
-        if not abs(seconds) * 1000 < _MAX_LIMIT:
+        if not abs(seconds) * 1e9 < 2**63:
             raise ExecutionError("duration out of range")
         milliseconds = round(seconds * 1000)
         if positive and milliseconds <= 0:
@@ -229,7 +233,14 @@ class Evaluator:
         raise ExecutionError("BUG: unary operator on a range vector")
 
     def _binary(self, expr: Binary) -> Value:
-        left, right = self.evaluate(expr.left), self.evaluate(expr.right)
+        chain = left_chain(expr)  # a long chain of operators is no deep recursion
+        value = self.evaluate(chain[0].left)
+        for link in chain:
+            self.query.check()
+            value = self._operate(link, value, self.evaluate(link.right))
+        return value
+
+    def _operate(self, expr: Binary, left: Value, right: Value) -> Value:
         if expr.operator in TRIMS:
             return self._trim(expr, left, right)
         if isinstance(left, Scalar) and isinstance(right, Scalar):

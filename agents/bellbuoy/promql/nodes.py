@@ -223,13 +223,27 @@ class Binary(Expr):
     right: Expr
     returns_bool: bool = False
     matching: Matching = Matching()
+    _type: ValueType = field(init=False, compare=False, repr=False, default="vector")
+
+    def __post_init__(self) -> None:
+        # Kept, since asking both sides each time would go down the whole tree.
+        if self.left.type == self.right.type == "scalar":
+            object.__setattr__(self, "_type", "scalar")
 
     @property
     def type(self) -> ValueType:
-        return "scalar" if self.left.type == self.right.type == "scalar" else "vector"
+        return self._type
 
     def children(self) -> tuple[Expr, ...]:
         return (self.left, self.right)
+
+
+def left_chain(expr: Binary) -> list[Binary]:
+    """The operators of `a + b + c …`, innermost first: each is the left side of the next."""
+    chain = [expr]
+    while isinstance(chain[-1].left, Binary):
+        chain.append(chain[-1].left)
+    return chain[::-1]
 
 
 def unwrap(expr: Expr) -> Expr:

@@ -52,9 +52,11 @@ _MODIFIABLE = "modifier must be preceded by an instant vector selector or range 
 
 def parse(text: str) -> Expr:
     """The expression of the text. Raises ParseError with the place of the first mistake."""
-    parser = _Parser(text)
-    expr = parser.whole()
-    check(text, expr)
+    try:
+        expr = _Parser(text).whole()
+        check(text, expr)
+    except RecursionError as e:
+        raise ParseError(text, 0, len(text), "expression nested too deeply") from e
     return expr
 
 
@@ -66,9 +68,12 @@ def parse_number(raw: str) -> tuple[float, bool]:
     if text == "nan":
         return math.nan, False
     if text.startswith("0x"):
-        return float(int(text, 16)), False
+        return (float(int(text, 16)) if len(text) < 200 else math.inf), False
     if text[-1] in "smhdwy":
-        return sum(int(count) * _UNIT_MS[unit] for count, unit in _DURATION_PART.findall(text)) / 1000, True
+        parts = _DURATION_PART.findall(text)
+        # Python reads no integer of thousands of digits; such a duration is out of range anyway.
+        numbers = (int(count) if len(count) < 19 else float(count) for count, _ in parts)
+        return sum(number * _UNIT_MS[unit] for number, (_, unit) in zip(numbers, parts, strict=True)) / 1000, True
     return float(text), False
 
 
@@ -389,7 +394,7 @@ class _Parser:
             self.expect(")")
             return word
         value = self.signed_number("@", "timestamp").value
-        if not math.isfinite(value) or abs(value) >= 2**63:
+        if not math.isfinite(value) or abs(value) * 1000 >= 2**62:
             shown = "NaN" if math.isnan(value) else f"{value:+}".replace("inf", "Inf")
             reason = f"timestamp out of bounds for @ modifier: {shown}"
             raise self.error(expr.span.start, expr.span.end, reason)

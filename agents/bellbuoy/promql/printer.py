@@ -20,6 +20,7 @@ from bellbuoy.promql.nodes import (
     Subquery,
     Unary,
     VectorSelector,
+    left_chain,
 )
 
 WIDTH = 100
@@ -52,7 +53,8 @@ def _flat(expr: Expr) -> str:
         case Paren():
             return f"({_flat(expr.expr)})"
         case Binary():
-            return f"{_flat(expr.left)} {_operator(expr)} {_flat(expr.right)}"
+            chain = left_chain(expr)
+            return _flat(chain[0].left) + "".join(f" {_operator(link)} {_flat(link.right)}" for link in chain)
     raise TypeError(f"BUG: cannot print {type(expr).__name__}")
 
 
@@ -73,8 +75,9 @@ def _pretty(expr: Expr, level: int) -> str:
         case Subquery():
             return _pretty(expr.expr, level) + _brackets(expr)
         case Binary():
-            left, right = _pretty(expr.left, level + 1), _pretty(expr.right, level + 1)
-            return f"{left}\n{indent}{_operator(expr)}\n{right}"
+            chain = left_chain(expr)
+            rest = (f"\n{indent}{_operator(link)}\n{_pretty(link.right, level + 1)}" for link in chain)
+            return _pretty(chain[0].left, level + 1) + "".join(rest)
     return indent + flat
 
 

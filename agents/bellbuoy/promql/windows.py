@@ -90,6 +90,10 @@ class Samples:
         flat = self.timestamps[np.repeat(starts - firsts, lengths) + np.arange(total)]
         low, high = int(flat.min()) - 1, int(flat.max()) + 1
         width = high - low + 1
+        if width * len(members) >= 2**62:  # keys would not fit; times this far apart are rare, and may be slow
+            ranges = zip(starts, starts + lengths, strict=True)
+            one_by_one = [self.timestamps[first:stop].searchsorted(times, side) for first, stop in ranges]
+            return np.stack(one_by_one)
         keys = flat - low + number * width
         wanted = np.clip(times, low, high) - low
         queries = (np.arange(len(members)) * width)[:, None] + wanted[None, :]
