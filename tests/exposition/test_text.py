@@ -54,6 +54,7 @@ def test_says_which_line_is_wrong_and_how() -> None:
     refuse("a 1\nb\n", "line 2: expected a value")
     refuse("a one\n", "expected a number as value of a, found 'one'")
     refuse("a 1_000\n", "expected a number")
+    refuse("a \u0661\n", "expected a number")
     refuse("a 1 2 3\n", "expected a value and perhaps a timestamp")
     refuse("a 1 1.5\n", "expected milliseconds")
     refuse('a{b="c" 1\n', 'expected , or } after label "b"')
