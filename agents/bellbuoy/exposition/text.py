@@ -18,8 +18,6 @@ _SPACE = re.compile(r"[ \t]*")
 _NUMBER = re.compile(
     r"[+-]?(\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE | re.ASCII
 )
-    r"[+-]?(\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE | re.ASCII
-)
 _TIMESTAMP = re.compile(r"[+-]?\d+\Z", re.ASCII)
 # Nearly every line is of this plain shape: old names, no escapes, no blanks among the labels, no timestamp. It is read
 # by one match, in less than half the time; all others, and all mistakes, are read step by step.
