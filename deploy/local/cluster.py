@@ -370,8 +370,8 @@ def _remove(cluster: Cluster) -> None:
 def _discard(folder: Path) -> None:
     """Delete the folder, in the background: unpacked images are tens of thousands of files, which can take a minute.
 
-    It is renamed first, so that its name is free and nothing finds a cluster in it. What an interrupted deletion left is
-    deleted with it.
+    It is renamed first, so that its name is free and nothing finds a cluster in it. What an interrupted deletion left
+    is deleted with it.
     """
     folder.rename(folder.with_name(f".deleting-{folder.name}-{time.time_ns()}"))
     rest = [str(path) for path in folder.parent.glob(".deleting-*")]

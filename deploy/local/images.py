@@ -30,7 +30,8 @@ from deploy.local.shell import LocalClusterError, locked, run, say
 USER = "65532:65532"
 SITE = "usr/local/lib/python3.11/dist-packages"
 SUITE = "bookworm"
-DEBIAN_PACKAGES = ("python3", "ca-certificates", "tzdata")
+# libstdc++6: numpy is written in C++.
+DEBIAN_PACKAGES = ("python3", "libstdc++6", "ca-certificates", "tzdata")
 DEBIAN_MIRROR = "http://deb.debian.org/debian"
 # Left out of Debian's part: nobody reads manuals in a container.
 _UNUSED = (
