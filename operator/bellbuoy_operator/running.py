@@ -102,7 +102,7 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
             service_url=options.stack_service_url,
             ca_pem=authority.certificate_pem,
         )
-        tools = _tools(options, cluster, world, leadership, settings, session, registry)
+        tools = make_tools(options, cluster, world, leadership, settings, session, registry)
         service = ConfigService(world, tools.publications, Access(cluster), registry)
         async with asyncio.TaskGroup() as group:
             stacks = Stacks(tools, group)
@@ -140,7 +140,7 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
         await cluster.close()
 
 
-def _tools(
+def make_tools(
     options: Options,
     cluster: Cluster,
     world: World,
@@ -149,6 +149,7 @@ def _tools(
     session: aiohttp.ClientSession,
     registry: CollectorRegistry,
 ) -> Tools:
+    """What all stacks share, with the metrics that belong to it."""
     leading = Gauge("bellbuoy_operator_leading", "Whether this replica holds the lease.", registry=registry)
     leading.set_function(lambda: float(leadership.held.is_set()))
     return Tools(
