@@ -6,7 +6,6 @@ that is left out quietly proves nothing.
 
 import asyncio
 import contextlib
-import importlib.util
 import shutil
 import signal
 import socket
@@ -112,18 +111,11 @@ async def started(command: Sequence[str], *, url: str, folder: Path, ready: str 
         yield it
 
 
-def part_command(part: str, *arguments: str) -> list[str]:
-    """What runs one of our parts: the command line, or, where that is not there yet, the part's own `run`."""
-    if importlib.util.find_spec("bellbuoy.cli") is not None:
-        return [sys.executable, "-m", "bellbuoy", part, *arguments]
-    return [sys.executable, str(Path(__file__).with_name("launch.py")), part, *arguments]
-
-
 @contextlib.asynccontextmanager
 async def part(name: str, *arguments: str, folder: Path) -> AsyncIterator[Program]:
     """One of our parts, ready, at a free port; `name` is the command line's, such as `node-exporter`."""
     address = f"127.0.0.1:{free_port()}"
-    command = part_command(name, f"--web.listen-address={address}", *arguments)
+    command = [sys.executable, "-m", "bellbuoy", name, f"--web.listen-address={address}", *arguments]
     output = folder / f"{name}-{address.rpartition(':')[2]}.log"
     with running(command, name=name, url=f"http://{address}", output=output) as it:
         await answers(it, "/-/ready")

@@ -27,7 +27,7 @@ MAGIC = b"bellbuoy-pushgateway"
 VERSION = 1
 
 
-class PersistenceError(Exception):
+class PersistenceError(RuntimeError):
     """The file cannot be used or written, and someone has to see to it."""
 
 
