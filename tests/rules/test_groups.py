@@ -76,9 +76,7 @@ async def quiet() -> None:
     await asyncio.sleep(0.2)
 
 
-async def test_a_recorded_series_is_there_for_the_next_rule_and_ends_stale(
-    store: Store, make: Make
-) -> None:
+async def test_a_recorded_series_is_there_for_the_next_rule_and_ends_stale(store: Store, make: Make) -> None:
     running = make(store)
     await running.load(
         rules(
