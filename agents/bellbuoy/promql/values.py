@@ -11,15 +11,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bellbuoy._core import LabelSets
+from bellbuoy._core import STALE_BITS, LabelSets
 from bellbuoy.promql.errors import ExecutionError
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
-
-STALE_BITS = 0x7FF0000000000002
-"""The NaN that says: here the series ended."""
 
 METADATA = ("__name__", "__type__", "__unit__")
 """What says which metric it is, and goes when a value is no longer that metric's."""
