@@ -26,7 +26,7 @@ class PoolState:
 
     targets: int = 0
     up: int = 0
-    series: int = 0
+    series: int | None = None
     last_error: str = ""
 
 
@@ -104,7 +104,9 @@ def _add_targets(pools: dict[str, PoolState], targets: list[Mapping[str, Any]]) 
         pool = pools.setdefault(one["scrapePool"], PoolState())
         pool.targets += 1
         pool.up += one["health"] == "up"
-        pool.series += int(one.get("series") or 0)
+        # A field of ours: a real Prometheus does not say it.
+        if one.get("series") is not None:
+            pool.series = (pool.series or 0) + int(one["series"])
         if one.get("lastError") and not pool.last_error:
             pool.last_error = f"{one.get('scrapeUrl', '')}: {one['lastError']}"
 

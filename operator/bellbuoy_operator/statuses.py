@@ -97,7 +97,7 @@ class StatusBoard:
             {
                 "namespace": stack[0],
                 "name": stack[1],
-                **{name: value for name, value in sorted(word.values.items()) if value is not None},
+                **_known(word.values),
                 "conditions": _conditions(word.conditions, known.get(stack, {}).get("conditions"), generation),
             }
             for stack, word in sorted(said.items())
@@ -143,9 +143,13 @@ def _worst(kind: str, said: Mapping[StackKey, Word]) -> Condition:
 
 
 def _render(word: Word, before: Mapping[str, Any], generation: int) -> dict[str, Any]:
-    values = {name: value for name, value in sorted(word.values.items()) if value is not None and value != ""}
     conditions = _conditions(word.conditions, before.get("conditions"), generation)
-    return {"observedGeneration": generation, **values, "conditions": conditions}
+    return {"observedGeneration": generation, **_known(word.values), "conditions": conditions}
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not known: an empty text is no time, and no error either."""
+    return {name: value for name, value in sorted(values.items()) if value is not None and value != ""}
 
 
 def _conditions(
@@ -200,8 +204,8 @@ class StatusWriter:
         try:
             answer = await self.cluster.merge(KINDS[kind], body, namespace=namespace, name=name, subresource="status")
         except ClusterError as e:
-            # It may have been deleted just now; otherwise the next turn tries again.
-            if e.status not in (404, 409, 422):
+            # It may have been deleted just now, or made anew; otherwise the next turn tries again.
+            if e.status not in (404, 409):
                 log.warning("cannot write status", extra=fields(resource=f"{kind} {namespace}/{name}", error=e))
             return
         self.own.take(answer, gone=False)

@@ -182,7 +182,8 @@ def word_of_stack(facts: Facts, *, workloads: Sequence[Owned], version: str, rec
     }
     if facts.observation.pools is not None:
         values["up"] = sum(pool.up for pool in facts.observation.pools.values())
-        values["series"] = sum(pool.series for pool in facts.observation.pools.values())
+        known = [pool.series for pool in facts.observation.pools.values() if pool.series is not None]
+        values["series"] = sum(known) if known else None
     if reconcile_error:
         applied = Condition("Reconciled", False, "ApplyFailed", reconcile_error)
     else:

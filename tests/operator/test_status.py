@@ -15,13 +15,19 @@ WEB = {"pods": {"selector": {"matchLabels": {"app": "web"}}}}
 
 async def status_of(operator: Running, kind: str, name: str, condition: str, reason: str) -> dict[str, Any]:
     """The status, once the condition has the reason."""
+    last: dict[str, Any] = {}
 
     async def has() -> dict[str, Any] | None:
         status: dict[str, Any] = (await operator.get(kind, name)).get("status") or {}
         reasons = {one["type"]: one["reason"] for one in status.get("conditions", ())}
+        last.clear()
+        last.update(status)
         return status if reasons.get(condition) == reason else None
 
-    found = await until(f"{kind}/{name} is {condition} because of {reason}", has)
+    try:
+        found = await until(f"{kind}/{name} is {condition} because of {reason}", has)
+    except AssertionError as e:
+        raise AssertionError(f"{e}; its status is {last}") from e
     assert found is not None
     return found
 
