@@ -12,7 +12,6 @@ from hashlib import sha256
 from typing import Any
 
 from bellbuoy.resources import GROUP
-
 from bellbuoy_operator.builders import AUDIENCE
 from bellbuoy_operator.cluster import ACCESS_REVIEWS, TOKEN_REVIEWS, Cluster
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+
 from bellbuoy.resources import (
     Layout,
     MonitoringStack,
@@ -26,7 +27,6 @@ from bellbuoy.resources import (
     to_yaml,
 )
 from bellbuoy.resources.ruling import Check
-
 from bellbuoy_operator.builders import OPERATOR_FOLDER, SECRETS_FOLDER, Settings, object_name
 from bellbuoy_operator.publishing import ALERTMANAGER, PROMETHEUS, RULES, TARGETS
 from bellbuoy_operator.world import World

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bellbuoy.logs import fields
-
 from bellbuoy_operator.cluster import LEASES, Cluster, ClusterError
 
 log = logging.getLogger(__name__)

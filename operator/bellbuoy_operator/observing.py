@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+
 from bellbuoy.resources import PART_PORTS, MonitoringStack, Pod
 from bellbuoy.resources.pods import host_port
 from bellbuoy.resources.targets import PART_LABEL, STACK_LABEL

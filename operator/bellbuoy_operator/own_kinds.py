@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import kopf
+
 from bellbuoy.configuration import ConfigError
 from bellbuoy.logs import fields
 from bellbuoy.resources import API_VERSION, GROUP, PLURALS, VERSION, Resource, read_resource
-
 from bellbuoy_operator.cluster import Cluster, ClusterError, Kind
 
 log = logging.getLogger(__name__)

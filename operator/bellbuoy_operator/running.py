@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable
 
 import aiohttp
-import bellbuoy
 from aiohttp import web
-from bellbuoy.http import Health, metrics_handler, serve
-from bellbuoy.logs import fields
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+import bellbuoy
+from bellbuoy.http import Health, metrics_handler, serve
+from bellbuoy.logs import fields
 from bellbuoy_operator.access import Access
 from bellbuoy_operator.builders import Images, Settings
 from bellbuoy_operator.certificates import ServingCertificate, cluster_authority

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bellbuoy.resources import ALLOW_LABEL, Refusal, SecretUse
-
 from bellbuoy_operator.cluster import SECRETS, Cluster, Object
 
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 from aiohttp import web
-from bellbuoy.http import Health, application
 from prometheus_client import CollectorRegistry, Gauge
 
+from bellbuoy.http import Health, application
 from bellbuoy_operator.access import Access, DeniedError
 from bellbuoy_operator.cluster import ClusterError
 from bellbuoy_operator.publishing import TARGETS, Publication, Publications

@@ -10,12 +10,12 @@ import logging
 from dataclasses import dataclass, field
 
 import aiohttp
+from prometheus_client import Counter, Histogram
+
 from bellbuoy.logs import fields
 from bellbuoy.resources import MonitoringStack, SecretUse, selected_secret_uses
 from bellbuoy.resources.binding import bound_expression
 from bellbuoy.resources.selection import Refusal
-from prometheus_client import Counter, Histogram
-
 from bellbuoy_operator import cluster as kinds
 from bellbuoy_operator.builders import (
     FINALIZER,

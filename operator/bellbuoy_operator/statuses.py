@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bellbuoy.logs import fields
-
 from bellbuoy_operator.cluster import Cluster, ClusterError
 from bellbuoy_operator.own_kinds import KINDS, Entry, Key, OwnKinds
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from bellbuoy.logs import fields
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from bellbuoy.logs import fields
 from bellbuoy_operator.cluster import Cluster, ClusterError, Kind
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,6 @@ from bellbuoy.resources import (
     enabled,
     secret_uses,
 )
-
 from bellbuoy_operator.observing import Observation, PoolState, ReceiverState, RuleState
 from bellbuoy_operator.own_kinds import Key
 from bellbuoy_operator.statuses import Condition, Word

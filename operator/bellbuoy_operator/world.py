@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bellbuoy.resources import Node, Pod, read_node, read_pod
-from bellbuoy.resources.targets import PART_LABEL, STACK_LABEL
 from prometheus_client import CollectorRegistry
 
+from bellbuoy.resources import Node, Pod, read_node, read_pod
+from bellbuoy.resources.targets import PART_LABEL, STACK_LABEL
 from bellbuoy_operator import cluster as kinds
 from bellbuoy_operator.builders import MANAGED_BY, MANAGED_BY_LABEL, STACK_NAMESPACE_LABEL
 from bellbuoy_operator.cluster import Cluster, Kind

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiohttp
 import pytest
 import yaml
+
 from bellbuoy_operator import Options, run
 
 if TYPE_CHECKING:

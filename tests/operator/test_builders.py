@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from bellbuoy_operator.builders import Images, Settings, kubelet_binding, secret_copies, stack_objects
 
+from bellbuoy_operator.builders import Images, Settings, kubelet_binding, secret_copies, stack_objects
 from tests.resources.objects import resource
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,6 +6,7 @@ import ssl
 import aiohttp
 import pytest
 from aiohttp import web
+
 from bellbuoy.http import serve
 from bellbuoy_operator.certificates import Authority, ServingCertificate, make_authority
 

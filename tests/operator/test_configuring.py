@@ -4,6 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from kubernetes.aio import client
+from prometheus_client import CollectorRegistry
+
 from bellbuoy.alertmanager.config import load_config
 from bellbuoy.resources import MonitoringStack
 from bellbuoy.resources.binding import bound_expression
@@ -12,9 +15,6 @@ from bellbuoy_operator.builders import Images, Settings
 from bellbuoy_operator.cluster import Cluster
 from bellbuoy_operator.configuring import StackConfiguration
 from bellbuoy_operator.world import World
-from kubernetes.aio import client
-from prometheus_client import CollectorRegistry
-
 from tests.resources.objects import pod
 
 WEB = {"pods": {"selector": {"matchLabels": {"app": "web"}}}}

@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 
 import aiohttp
+from kubernetes.aio import client
+from prometheus_client import CollectorRegistry
+
 from bellbuoy.http import Health
 from bellbuoy_operator import Options, add_arguments
 from bellbuoy_operator.access import Access
@@ -13,8 +16,6 @@ from bellbuoy_operator.lease import Leadership
 from bellbuoy_operator.running import make_tools
 from bellbuoy_operator.service import ConfigService
 from bellbuoy_operator.world import World
-from kubernetes.aio import client
-from prometheus_client import CollectorRegistry
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operator.md").read_text()
 

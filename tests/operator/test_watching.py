@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from bellbuoy_operator.cluster import PODS, Cluster
-from bellbuoy_operator.watching import Watcher, WatchMetrics
 from kubernetes.aio import client
 from prometheus_client import CollectorRegistry
+
+from bellbuoy_operator.cluster import PODS, Cluster
+from bellbuoy_operator.watching import Watcher, WatchMetrics
 
 
 def item(name: str, value: str, version: int) -> dict[str, Any]:

@@ -5,11 +5,11 @@ import asyncio
 import base64
 from pathlib import Path
 
-import bellbuoy.alertmanager as alertmanager
-import bellbuoy.server as server
 import pytest
 from aiohttp import web
 
+import bellbuoy.alertmanager as alertmanager
+import bellbuoy.server as server
 from tests.operator.conftest import SYSTEM, Running, pod, pod_status, resource, until
 from tests.operator.test_status import status_of
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+
 from bellbuoy.configuration import validate
 from bellbuoy.resources import Layout, Resource, alertmanager_config, prometheus_config, rule_file, secret_uses
 from bellbuoy.resources.binding import bound_expression
 from bellbuoy.scrape.config import ScrapeConfig
-
 from tests.resources.objects import resource, selection
 
 ALL = {"selects": {"namespaces": {"from": "All"}}}

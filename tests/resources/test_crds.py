@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from bellbuoy.resources import PLURALS, SPECS
 from pydantic import BaseModel
 
+from bellbuoy.resources import PLURALS, SPECS
 from deploy.local.shell import LocalClusterError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from bellbuoy.configuration import ConfigError
 from bellbuoy.resources import SecretUse, load_manifests
 

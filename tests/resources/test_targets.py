@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from bellbuoy.resources import Node, Pod, PoolTargets, own_pools, scrape_target_pool
 
+from bellbuoy.resources import Node, Pod, PoolTargets, own_pools, scrape_target_pool
 from tests.resources.objects import pod, resource, selection
 
 WEB = {"pods": {"selector": {"matchLabels": {"app": "web"}}}}

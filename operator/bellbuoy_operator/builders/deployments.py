@@ -5,7 +5,6 @@ One replica that is recreated, not rolled: two at a time would both write the vo
 
 from bellbuoy.resources import PART_PORTS, MonitoringStack
 from bellbuoy.resources.model import Deployable
-
 from bellbuoy_operator.builders.common import (
     DATA_FOLDER,
     Object,

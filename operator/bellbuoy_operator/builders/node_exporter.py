@@ -5,7 +5,6 @@ It needs no host network and no host process ids: the host's `/proc` lies below 
 """
 
 from bellbuoy.resources import PART_PORTS, MonitoringStack
-
 from bellbuoy_operator.builders.common import (
     Object,
     Settings,

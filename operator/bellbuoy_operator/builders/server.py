@@ -2,7 +2,6 @@
 
 from bellbuoy.resources import PART_PORTS, MonitoringStack
 from bellbuoy.resources.model import quantity_bytes
-
 from bellbuoy_operator.builders.common import (
     DATA_FOLDER,
     Object,

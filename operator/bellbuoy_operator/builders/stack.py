@@ -4,7 +4,6 @@ import base64
 from collections.abc import Mapping
 
 from bellbuoy.resources import MonitoringStack, enabled
-
 from bellbuoy_operator.builders.common import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
