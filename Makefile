@@ -3,8 +3,10 @@ SHELL := /bin/bash -o pipefail
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTHON := $(VENV)/bin/python
+# Made when all of the environment is.
+READY := $(VENV)/.installed
 # Real programs that tests run ours against, and a browser. None of their services needs to run.
-PEERS := prometheus prometheus-node-exporter prometheus-alertmanager chromium
+PEERS := prometheus prometheus-node-exporter prometheus-alertmanager prometheus-pushgateway chromium
 RUST := $(shell find core/src core/Cargo.toml core/Cargo.lock -type f 2>/dev/null)
 PYTEST := $(PYTHON) -m pytest
 .DEFAULT_GOAL := help
@@ -16,10 +18,10 @@ help: ## this list
 # --- the development environment
 
 .PHONY: setup
-setup: python packages binaries ## the development environment: Python, the Rust core, Debian packages, the cluster's programs
+setup: core packages binaries ## the development environment: Python, the Rust core, Debian packages, the cluster's programs
 
-.PHONY: python
-python: $(VENV)/.installed ## the virtual environment with Bellbuoy in it, editable
+.PHONY: core
+core: $(READY) ## the virtual environment with Bellbuoy in it, editable; builds the Rust core anew where it changed
 
 $(VENV)/.packages: pyproject.toml
 	@for tool in python3 cargo; do command -v $$tool >/dev/null || { echo "cannot go on: $$tool is missing; get it from https://python.org or https://rustup.rs"; exit 1; }; done
@@ -31,7 +33,7 @@ $(VENV)/.packages: pyproject.toml
 	$(PYTHON) -m pip install --quiet --requirement $(VENV)/requirements.txt
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.packages $(RUST)
+$(READY): $(VENV)/.packages $(RUST)
 	@echo "==> the Rust core (some minutes the first time)"
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable . 2>&1 | grep -v -e '^ *$$' -e Editable -e '\*\*\*' -e '!!' -e 'careful with' -e 'name as your' -e 'with strategy' || true
 	@$(PYTHON) -c 'import bellbuoy._core' || { echo "cannot go on: the Rust core was not built; run: cargo build --release --manifest-path core/Cargo.toml"; exit 1; }
@@ -46,7 +48,7 @@ packages: ## Debian's packages for tests, if they are missing
 	export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing >/dev/null
 
 .PHONY: binaries
-binaries: python ## the local cluster's programs, built once into ~/.cache/bellbuoy
+binaries: $(READY) ## the local cluster's programs, built once into ~/.cache/bellbuoy
 	@echo "==> the local cluster's programs (some ten minutes the first time on a machine)"
 	$(PYTHON) -m deploy.local setup
 
@@ -57,7 +59,7 @@ test: setup lint test-rust ## all checks and tests
 	$(PYTEST)
 
 .PHONY: lint
-lint: python ## format, lint, types, layers
+lint: $(READY) ## format, lint, types, layers
 	ruff format --check --quiet .
 	ruff check --quiet .
 	mypy
@@ -69,13 +71,13 @@ test-rust: ## tests of the core that Python does not see
 	cargo test --quiet --manifest-path core/Cargo.toml --no-default-features
 
 .PHONY: format
-format: python ## formats all code
+format: $(READY) ## formats all code
 	ruff format --quiet .
 	ruff check --quiet --fix .
 	cargo fmt --manifest-path core/Cargo.toml
 
 .PHONY: conformance
-conformance: python ## Prometheus's own PromQL cases: how many pass
+conformance: $(READY) ## Prometheus's own PromQL cases: how many pass
 	$(PYTHON) -m tests.conformance.run
 
 # --- the local cluster and the demo
@@ -85,9 +87,17 @@ cluster: binaries ## starts a real Kubernetes of two nodes on this machine
 	$(PYTHON) -m deploy.local up
 
 .PHONY: cluster-down
-cluster-down: python ## removes it
+cluster-down: $(READY) ## removes it
 	$(PYTHON) -m deploy.local down
 
 .PHONY: ui
 ui: ## builds the web UI into agents/bellbuoy/server/static (needs Node)
 	cd ui && npm ci && npm run build
+
+.PHONY: demo
+demo: binaries ## from nothing to a Slack message, on a real Kubernetes
+	@$(PYTHON) -m deploy.demo up
+
+.PHONY: demo-down
+demo-down: $(READY) ## removes all of the demo
+	@$(PYTHON) -m deploy.demo down

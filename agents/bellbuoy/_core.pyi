@@ -5,12 +5,12 @@ Times are integer milliseconds since 1970 (they may be negative), values float64
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-type Matchers = Sequence[tuple[str, str, str]]
+Matchers: TypeAlias = Sequence[tuple[str, str, str]]
 
 STALE_BITS: int
 
@@ -79,7 +79,8 @@ class Writer:
     def append(self, timestamp: int, labels: LabelSets, values: NDArray[np.float64]) -> int:
         """Store one sample for each label set; a series of the append before that is missing gets a stale marker.
 
-        Returns how many were stored. Of equal label sets the first wins. An append not later than the last stores nothing.
+        Returns how many were stored. Of equal label sets the first wins. An append that is not later than the last
+        stores nothing.
         """
 
 @final
@@ -98,7 +99,10 @@ class Storage:
         """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one."""
 
     def select(self, matchers: Matchers, start: int, end: int, *, max_samples: int = 0) -> Selection:
-        """All samples with start <= t <= end of the series that match. Raises OverflowError past max_samples (0: none)."""
+        """All samples with start <= t <= end of the series that match.
+
+        Raises OverflowError past max_samples (0: no limit), ValueError for a pattern or operator that cannot be read.
+        """
 
     def series(self, selectors: Sequence[Matchers], start: int, end: int) -> LabelSets:
         """The series with a sample in the range that match any of the selectors, each once, sorted."""
@@ -117,8 +121,17 @@ class Storage:
     def seal(self) -> None:
         """Seal every open chunk now (tests, snapshots)."""
 
+    def tidy(self) -> None:
+        """What a background pass does, now: seal what is idle, cut the log, retire what is past its time."""
+
+    def losses(self) -> list[str]:
+        """What was damaged or left out when the folder was opened, in words."""
+
+    def last_error(self) -> str | None:
+        """Why the last background commit failed; None when it did not."""
+
     def stats(self) -> dict[str, int]:
-        """Numbers for /metrics and /api/v1/status/tsdb: series, groups, column_sets, chunks, samples_appended, wal_bytes, …"""
+        """Counts and sizes, by name: series, groups, column_sets, chunks, samples_appended, wal_bytes and so on."""
 
     def metrics_by_name(self, limit: int) -> list[tuple[str, int]]:
         """Metric names with the most series, and how many."""
@@ -144,20 +157,24 @@ class Relabeler:
 
 @final
 class Scraper:
-    """Scrapes targets on threads of its own and appends to a storage. Pools are set whole; what stays the same goes on."""
+    """Scrapes targets on threads of its own and appends to a storage.
+
+    Pools are set whole; what stays the same goes on.
+    """
 
     def __init__(self, storage: Storage, *, threads: int = 2) -> None: ...
     def set_pool(self, name: str, settings: Mapping[str, Any], targets: Sequence[Mapping[str, Any]]) -> None:
         """Make the pool's targets exactly these. Settings that differ restart its targets, the others go on untouched.
 
-        settings: interval_seconds, timeout_seconds, honor_labels, honor_timestamps, metric_relabel_configs (as Relabeler
-        takes them), body_size_limit, sample_limit, label_limit, label_name_length_limit, label_value_length_limit
-        (0: none), headers (list of pairs), authorization (type, credentials_file or credentials) or basic_auth
+        settings: interval_seconds, timeout_seconds, honor_labels, honor_timestamps, metric_relabel_configs (as
+        Relabeler takes them), body_size_limit, sample_limit, label_limit, label_name_length_limit,
+        label_value_length_limit (0: none), headers (list of pairs), authorization (type, credentials_file or
+        credentials) or basic_auth
         (username, password or password_file), tls (ca_file, cert_file, key_file, server_name, insecure_skip_verify),
         follow_redirects, enable_compression, accept.
         targets: url (with params), labels (final), interval_seconds and timeout_seconds (optional overrides),
-        every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second until
-        refused), not_ready (bool: failures are not `up 0`).
+        every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second
+        until refused), not_ready (bool: failures are not `up 0`).
         Raises ValueError that names the key and the cure.
         """
 
@@ -177,7 +194,10 @@ class Scraper:
 def matrix_json(
     labels: LabelSets, times: NDArray[np.int64], values: NDArray[np.float64], present: NDArray[np.bool_]
 ) -> bytes:
-    """`[{"metric":{…},"values":[[t,"v"],…]},…]` of a range query; values and present are [series, steps]. Empty series are left out."""
+    """`[{"metric":{…},"values":[[t,"v"],…]},…]` of a range query; values and present are [series, steps].
+
+    Empty series are left out.
+    """
 
 def vector_json(labels: LabelSets, time: int, values: NDArray[np.float64]) -> bytes:
     """`[{"metric":{…},"value":[t,"v"]},…]` of an instant query."""

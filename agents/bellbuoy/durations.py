@@ -29,7 +29,15 @@ def format_duration(seconds: float) -> str:
         return "0s"
     sign, rest = ("-", -rest) if rest < 0 else ("", rest)
     parts = []
-    for unit, exact in (("y", True), ("w", True), ("d", False), ("h", False), ("m", False), ("s", False), ("ms", False)):
+    for unit, exact in (
+        ("y", True),
+        ("w", True),
+        ("d", False),
+        ("h", False),
+        ("m", False),
+        ("s", False),
+        ("ms", False),
+    ):
         size = round(UNIT_SECONDS[unit] * 1000)
         if rest >= size and (not exact or rest % size == 0):
             parts.append(f"{rest // size}{unit}")

@@ -189,7 +189,7 @@ def write_configuration(manifests: Manifests, options: Options) -> None:
 
 
 def _settle_slack(receiver: dict[str, Any], options: Options) -> None:
-    """Point a Slack receiver whose Secret is not in the folder at the webhook of the environment; without one, print."""
+    """Point a Slack receiver without its Secret at the webhook of the environment; without one, print its messages."""
     configs = receiver.get("slack_configs", [])
     if all(Path(config["api_url_file"]).exists() for config in configs):
         return

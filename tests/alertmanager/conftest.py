@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+
 from bellbuoy.alertmanager import Options, run
 from bellbuoy.alertmanager.times import SECOND, Clock, format_time
 

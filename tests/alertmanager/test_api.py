@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
 from bellbuoy.alertmanager import Options, OptionsError, add_arguments, options
 from bellbuoy.alertmanager.alerts import fingerprint, format_fingerprint
 from bellbuoy.alertmanager.times import SECOND, format_time
-
 from tests.alertmanager.conftest import START, Alertmanager, LoopClock, Start, Webhook, running
 
 CONFIG = """

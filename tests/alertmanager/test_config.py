@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from bellbuoy.alertmanager.config import ConfigError, load_config, to_yaml
 from bellbuoy.alertmanager.intervals import TimeInterval
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from bellbuoy.alertmanager.times import SECOND, format_time
 
+from bellbuoy.alertmanager.times import SECOND, format_time
 from tests.alertmanager.conftest import Alertmanager, Start, Webhook
 
 REAL_TIME = True

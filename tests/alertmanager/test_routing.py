@@ -1,13 +1,14 @@
 """Which routes take an alert, what they inherit, and how their groups are named."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bellbuoy.alertmanager.alerts import fingerprint, format_fingerprint
 from bellbuoy.alertmanager.config import load_config
 from bellbuoy.alertmanager.matchers import format_matchers, make_matcher, parse_matcher, parse_matchers
 from bellbuoy.alertmanager.routing import Route, build_route
 from bellbuoy.labels import MatcherError
-from hypothesis import given
-from hypothesis import strategies as st
 
 CONFIG = """
 route:

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bellbuoy.alertmanager.alerts import Alert
 from bellbuoy.alertmanager.config import SlackConfig
 from bellbuoy.alertmanager.notification import Notification
 from bellbuoy.alertmanager.slack import MESSAGE_LIMIT, build_message, render_text
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.alertmanager.conftest import START, Start
 from tests.slack_server import InvalidError, SlackServer, check_message, running
 

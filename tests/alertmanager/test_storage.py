@@ -11,11 +11,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from bellbuoy.alertmanager import Options
-from bellbuoy.alertmanager.storage import StateError, decode, encode
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bellbuoy.alertmanager import Options
+from bellbuoy.alertmanager.storage import StateError, decode, encode
 from tests.alertmanager.conftest import START, LoopClock, Start, running
 
 CONFIG = "route: {receiver: r, group_wait: 1s}\nreceivers: [{name: r}]\n"

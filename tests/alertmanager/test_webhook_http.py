@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+
 from bellbuoy.alertmanager.config import HttpConfig
 from bellbuoy.alertmanager.senders import HttpClient, TemporaryError
-
 from tests.http.test_follow import write_certificate
 
 

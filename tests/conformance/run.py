@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
+
 from bellbuoy.labels import Matcher
 from bellbuoy.promql import Engine, EngineOptions, Queryable, QueryError, QueryResult, format_expr, parse
 from bellbuoy.promql.nodes import (
@@ -29,7 +30,6 @@ from bellbuoy.promql.nodes import (
     VectorSelector,
     walk,
 )
-
 from tests.conformance.language import STALE_BITS, Clear, Eval, Labels, Load, Mark, Value, read
 from tests.conformance.storage import CoreStorage, MemoryStorage
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
+
 from bellbuoy import _core
 from bellbuoy._core import LabelSets
 from bellbuoy.labels import Matcher
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ import math
 from collections.abc import Callable
 
 import pytest
-from bellbuoy.exposition import COUNTER, GAUGE, UNTYPED, Page, ParseError, Sample, go_number, number, parse, series
-from bellbuoy.exposition.text import _Parser
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from bellbuoy.exposition import COUNTER, GAUGE, UNTYPED, Page, ParseError, Sample, go_number, number, parse, series
+from bellbuoy.exposition.text import _Parser
 
 
 def check(text: str, *want: Sample) -> None:

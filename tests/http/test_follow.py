@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from bellbuoy.http import follow
-from bellbuoy.http.follow import Change, ConfigFollower, RejectedError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from bellbuoy.http import follow
+from bellbuoy.http.follow import Change, ConfigFollower, RejectedError
 
 
 @dataclass

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psutil
+
 from bellbuoy.exposition import ParsedFamily, parse
 
 # What the container's entry point would be: mounts as a DaemonSet has them, then our own view of everything else.

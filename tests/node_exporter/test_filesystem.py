@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from bellbuoy.exposition import Page, parse
 from bellbuoy.node_exporter.collectors.filesystem import Filesystems, Mount, parse_mounts
 from bellbuoy.node_exporter.machine import Machine

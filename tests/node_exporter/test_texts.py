@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from bellbuoy.exposition import Page, parse
 from bellbuoy.node_exporter.collectors import FACTORIES
 from bellbuoy.node_exporter.collectors.cpu import monotonic, ranges

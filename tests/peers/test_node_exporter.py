@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from bellbuoy.exposition import ParsedFamily, parse
 from bellbuoy.node_exporter.options import (
     COLLECTORS,
@@ -15,7 +16,6 @@ from bellbuoy.node_exporter.options import (
     MOUNT_POINTS_EXCLUDE,
     NETSTAT_FIELDS,
 )
-
 from tests.peers.programs import fetch, free_port, part, program, started
 
 pytestmark = pytest.mark.peers

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from bellbuoy.exposition import go_number, parse, series
 from yarl import URL
 
+from bellbuoy.exposition import go_number, parse, series
 from tests.peers.programs import Program, fetch, free_port, part, program, started
 
 pytestmark = pytest.mark.peers

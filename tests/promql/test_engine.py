@@ -4,6 +4,7 @@ import threading
 
 import orjson
 import pytest
+
 from bellbuoy.promql import (
     FUNCTIONS,
     Engine,
@@ -18,7 +19,6 @@ from bellbuoy.promql import (
     parse,
 )
 from bellbuoy.promql.functions import AGGREGATION_PARAMETERS, AGGREGATIONS
-
 from tests.conformance.storage import MemoryStorage
 
 ALWAYS_SOMETHING = {"absent", "absent_over_time", "end", "max_of", "min_of", "pi", "range"} | {

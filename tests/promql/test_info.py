@@ -1,8 +1,8 @@
 """info() adds what the info metric says of a series' target."""
 
 import pytest
-from bellbuoy.promql import Engine, ExecutionError
 
+from bellbuoy.promql import Engine, ExecutionError
 from tests.conformance.storage import MemoryStorage
 
 

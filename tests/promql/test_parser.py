@@ -1,10 +1,11 @@
 """What the parser takes, what it refuses and where, and that the printer gives back what it read."""
 
 import pytest
-from bellbuoy.promql import ParseError, format_expr, parse, selectors
-from bellbuoy.promql.nodes import Binary, NumberLiteral, Unary
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from bellbuoy.promql import ParseError, format_expr, parse, selectors
+from bellbuoy.promql.nodes import Binary, NumberLiteral, Unary
 
 
 def check_error(query: str, place: str, reason: str) -> None:

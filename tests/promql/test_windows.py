@@ -5,13 +5,13 @@ import struct
 from itertools import pairwise
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bellbuoy._core import LabelSets
 from bellbuoy.promql import Engine
 from bellbuoy.promql.sums import grouped_sum, window_sums
 from bellbuoy.promql.windows import Samples, Windows, latest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.conformance.storage import MemoryStorage
 
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import aiohttp
 import pytest
-from bellbuoy.pushgateway import Options, run
 from yarl import URL
+
+from bellbuoy.pushgateway import Options, run
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """A push that would make a scrape fail is refused, and only its own group is marked."""
 
 from bellbuoy.pushgateway.store import Store
-
 from tests.pushgateway.conftest import Start
 
 

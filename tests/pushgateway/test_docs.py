@@ -4,9 +4,10 @@ import argparse
 import asyncio
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from bellbuoy import pushgateway
 from bellbuoy.pushgateway.service import Pushgateway
-from prometheus_client import CollectorRegistry
 
 PAGE = Path(__file__).parents[2] / "docs" / "pushgateway.md"
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bellbuoy.exposition import Sample
 from bellbuoy.pushgateway.families import stored
 from bellbuoy.pushgateway.grouping import parse_grouping, path_of
 from bellbuoy.pushgateway.persistence import PersistenceError, decode, encode, load
 from bellbuoy.pushgateway.store import Group
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.peers.programs import fetch, part
 from tests.pushgateway.conftest import Start
 

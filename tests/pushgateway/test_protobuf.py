@@ -3,11 +3,11 @@
 import struct
 
 import pytest
-from bellbuoy.exposition import ParseError, Sample
-from bellbuoy.pushgateway.protobuf import parse_delimited
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bellbuoy.exposition import ParseError, Sample
+from bellbuoy.pushgateway.protobuf import parse_delimited
 from tests.pushgateway.conftest import Start
 
 CONTENT_TYPE = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"

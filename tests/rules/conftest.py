@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import web
+
 from bellbuoy.promql import Engine
 from bellbuoy.tsdb import LabelSets, Storage
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from bellbuoy.rules import AlertingRule, RuleConfig, format_alert_value
 from bellbuoy.rules.alerting import Restored, TemplateContext, restored_start
 from bellbuoy.rules.recording import RuleError

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
-from bellbuoy.rules import Alert, AlertingRule, RuleManager, RuleOptions, load_groups
 from prometheus_client import CollectorRegistry
 
+from bellbuoy.rules import Alert, AlertingRule, RuleManager, RuleOptions, load_groups
 from tests.rules.conftest import Store, until
 
 START = 1_700_000_000.0

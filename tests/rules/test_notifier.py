@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from bellbuoy.rules import Alert, AlertingConfig, AlertingRule, Notifier, NotifierOptions, RuleConfig
 from prometheus_client import CollectorRegistry
 
+from bellbuoy.rules import Alert, AlertingConfig, AlertingRule, Notifier, NotifierOptions, RuleConfig
 from tests.rules.conftest import Alertmanager, until
 
 RULE = AlertingRule(RuleConfig.model_validate({"alert": "Down", "expr": "up == 0"}))

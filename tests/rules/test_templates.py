@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from bellbuoy.rules.config import VARIABLES
 from bellbuoy.rules.go_format import format_float, format_value, sprintf
 from bellbuoy.rules.template import Template, TemplateError

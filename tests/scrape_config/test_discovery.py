@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry
+
 from bellbuoy._core import Scraper
 from bellbuoy.scrape import ScrapeConfig, ScrapeManager, read_groups
 from bellbuoy.tsdb import Storage
-from prometheus_client import CollectorRegistry
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from bellbuoy.scrape import PoolTargets, ScrapeConfig, build_targets, read_groups
 from bellbuoy.scrape.targets import static_group
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from bellbuoy.server import Options, run
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+
+from bellbuoy.server import Options, run
 
 
 @dataclass

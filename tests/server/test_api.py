@@ -5,12 +5,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from bellbuoy.server import ui
 from bellbuoy.server.api.parameters import MAX_TIME_MS, MIN_TIME_MS, parse_seconds, parse_time
 from bellbuoy.server.api.series import unescape
 from bellbuoy.server.api.times import rfc3339
 from bellbuoy.server.options import QueryOptions
-
 from tests.server.conftest import Client, Serve, Target, scrape_config
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from bellbuoy.configuration import ConfigError, parse_size
 from bellbuoy.rules import BrokenRule, RuleConfig
 from bellbuoy.server import following

@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+
 from bellbuoy.rules.notifier import AlertmanagerConfig
 from bellbuoy.rules.template_functions import KNOWN
 from bellbuoy.scrape import ScrapeConfig
 from bellbuoy.server import add_arguments
 from bellbuoy.server.api import PREFIX, ROUTES
 from bellbuoy.server.config import GlobalConfig, ServerConfig
-
 from tests.server.conftest import Serve, Target, scrape_config
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+
 from bellbuoy.configuration import ConfigError
 from bellbuoy.server import Options, add_arguments, options
 from bellbuoy.server.options import FollowOptions
 from bellbuoy.server.run import CACHE_FOLDER
-
 from tests.server.conftest import Serve, Target, scrape_config, threads
 
 

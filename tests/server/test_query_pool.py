@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry
+
 from bellbuoy.promql import QueryError
 from bellbuoy.server.query_pool import QueryPool
-from prometheus_client import CollectorRegistry
 
 
 class Answers:

@@ -56,7 +56,10 @@ def application(
     `metrics` answers `/metrics` in place of the registry alone, for a part whose trade is metrics.
     """
     requests = Counter(
-        "bellbuoy_http_requests", "HTTP requests by handler, method and code.", ["handler", "method", "code"], registry=registry
+        "bellbuoy_http_requests",
+        "HTTP requests by handler, method and code.",
+        ["handler", "method", "code"],
+        registry=registry,
     )
     seconds = Histogram(
         "bellbuoy_http_request_duration_seconds", "Time to answer an HTTP request.", ["handler"], registry=registry

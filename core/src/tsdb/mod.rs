@@ -67,6 +67,8 @@ pub enum StorageError {
     Full { path: PathBuf, bytes: usize },
     #[error("cannot select: more than {limit} samples match; narrow the selector or the time, or raise --query.max-samples")]
     TooMany { limit: usize },
+    #[error("cannot append: the storage is closed")]
+    Closed,
     #[error("cannot read the regular expression {pattern:?}: {reason}")]
     Pattern { pattern: String, reason: String },
 }

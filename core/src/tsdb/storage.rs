@@ -75,7 +75,8 @@ pub struct Inner {
     pub losses: Mutex<Vec<String>>,
     pub last_error: Mutex<Option<String>>,
     closed: AtomicBool,
-    _lock: File,
+    /// Held while the storage is open.
+    lock: Mutex<Option<File>>,
 }
 
 #[derive(Default)]
@@ -142,8 +143,9 @@ impl Storage {
         if self.inner.closed.swap(true, Relaxed) {
             return Ok(());
         }
-        self.inner.commit()?;
-        self.inner.files.finish()
+        let done = self.inner.commit().and_then(|()| self.inner.files.finish());
+        self.inner.lock.lock().take();
+        done
     }
 }
 
@@ -227,12 +229,21 @@ impl Inner {
             let reason = format!("BUG: {} values for {} columns", row.len(), columns.len());
             return Err(StorageError::corrupt("a row", reason));
         }
+        self.check_open()?;
         let done = group.append(self, time, columns, row)?;
         self.counters.samples.fetch_add(done.samples, Relaxed);
         Ok(done)
     }
 
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Relaxed) {
+            return Err(StorageError::Closed);
+        }
+        Ok(())
+    }
+
     pub fn append_samples(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
+        self.check_open()?;
         let series: Vec<_> = samples
             .iter()
             .map(|(labels, _, _)| self.loose.series(labels, &mut |id| self.catalog.lock().record(&Entry::Series { id, labels })))
@@ -404,7 +415,7 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         losses: Mutex::new(losses),
         last_error: Mutex::default(),
         closed: AtomicBool::new(false),
-        _lock: lock,
+        lock: Mutex::new(Some(lock)),
     };
     replay(&inner, &segments, &by_id, &known.sets)?;
     Ok(inner)

@@ -1,0 +1,249 @@
+"""`make demo`: a cluster, the operator, a stack, a sample app, a rule that fires, the message that Slack gets.
+
+With a container engine the cluster is kind's, else our own local one. With a Slack webhook in the environment messages
+go there; without one a server in Slack's shape takes them, and they are printed as Slack would show them. All stays up
+until `python -m deploy.demo down`.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bellbuoy.alertmanager import render_text
+from deploy.local import binaries, cluster, images, machine, paths
+from deploy.local.shell import LocalClusterError, run, say, wait_for
+
+NAME = "demo"
+EXAMPLES = paths.CHECKOUT / "examples"
+SAMPLE_APP = Path(__file__).parent / "sample-app.yaml"
+SLACK_PORT = 8025
+HOT, COOL = 40, 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """The cluster that the demo runs on."""
+
+    kubeconfig: Path | None
+    """None: kubectl's own choice, which kind has set."""
+    gateway: str
+    """This machine, as pods reach it."""
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        program = binaries.path("kubectl") if self.kubeconfig else Path("kubectl")
+        chosen = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else ["--context=kind-bellbuoy"]
+        return run(program, *chosen, *arguments, stdin=None if stdin is None else stdin.encode())
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "--output=json"))
+
+
+def main() -> int:
+    """Run one command; what goes wrong is one message, and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.demo", description="From nothing to a Slack message.")
+    parser.add_argument("command", choices=["up", "down"], help="up: run the demo; down: remove all of it")
+    try:
+        return {"up": up, "down": down}[parser.parse_args().command]()
+    except LocalClusterError as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; make demo-down removes what is there")
+        return 130
+
+
+def step(text: str) -> None:
+    """Say what is being done, with the time since the start."""
+    say(f"[{time.monotonic() - STARTED:5.1f} s] {text}")
+
+
+STARTED = time.monotonic()
+
+
+def up() -> int:
+    """Run the demo to the Slack message."""
+    place = _place()
+    webhook = os.environ.get("SLACK_WEBHOOK_URL", "") or _slack_server(place)
+    step("the operator, and the kinds of resources it knows")
+    place.kubectl("apply", "--server-side", "--kustomize", str(paths.CHECKOUT / "deploy/base"))
+    place.kubectl("--namespace=bellbuoy-system", "rollout", "status", "deployment/bellbuoy-operator", "--timeout=180s")
+    step("a stack: server, node exporters, alertmanager, pushgateway")
+    place.kubectl("apply", "--server-side", f"--filename={EXAMPLES / 'stack.yaml'}")
+    _secret(place, webhook)
+    place.kubectl("apply", "--server-side", f"--filename={SAMPLE_APP}")
+    place.kubectl("apply", "--server-side", f"--filename={EXAMPLES}")
+    _wait("the stack to be ready", lambda: _condition(place, "Ready"), seconds=240)
+    step("the sample app's pods are discovered and scraped")
+    _wait("the targets to be up", lambda: _is_up(place), seconds=120)
+    server = _service(place, "server", 9090)
+    sample = place.get("--namespace=shop", "pods", "--selector=app=sample-app")["items"][0]
+    step(f"{sample['metadata']['name']} gets hot: a rule fires in some 10 seconds")
+    _heat(place, sample["metadata"]["name"], HOT)
+    message = _message(webhook)
+    print(place.kubectl("get", "monitoringstacks,scrapetargets,alertrules,alertreceivers", "--all-namespaces"))
+    if message:
+        print(render_text(message))
+    step("done; it stays up until: make demo-down")
+    print(f"\nThe web UI:    {server}")
+    print(f"The alerts:    {_service(place, 'alertmanager', 9093)}")
+    if place.kubeconfig:
+        print(f"kubectl:       export KUBECONFIG={place.kubeconfig}")
+        print(f"Make it cool:  kubectl -n shop exec {sample['metadata']['name']} -- {' '.join(_set(COOL))}")
+    return 0
+
+
+def down() -> int:
+    """Remove everything of the demo."""
+    pid = _slack_pid()
+    if pid.exists():
+        try:
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+        except ProcessLookupError:
+            say("the Slack-shaped server was gone already")
+        pid.unlink()
+    if cluster.down(NAME):
+        say("the demo's cluster is removed")
+    if _has_engine():
+        run("kind", "delete", "cluster", "--name=bellbuoy")
+    return 0
+
+
+def _has_engine() -> bool:
+    try:
+        run("kind", "version")
+        run("docker", "info")
+    except LocalClusterError:
+        return False
+    return True
+
+
+def _place() -> Place:
+    if _has_engine():
+        return _kind()
+    problems = machine.problems()
+    if problems:
+        raise LocalClusterError(
+            "no container engine with kind is here, and no local cluster can run:\n" + "\n".join(problems)
+        )
+    step("the images of the parts")
+    archive = images.build(images.PARTS)
+    step("a Kubernetes of two nodes on this machine")
+    found = cluster.find(NAME)
+    started = found if found is not None and found.running else cluster.up(name=NAME, nodes=2)
+    started.load(archive)
+    return Place(started.kubeconfig, started.addresses.gateway)
+
+
+def _kind() -> Place:
+    """The thin path: not run by us, see docs/local-cluster.md."""
+    step("kind: a Kubernetes in containers")
+    if "bellbuoy" not in run("kind", "get", "clusters").split():
+        run("kind", "create", "cluster", f"--config={paths.CHECKOUT / 'kind-config.yaml'}")
+    for part in images.PARTS:
+        tag = f"bellbuoy.io/{part}:dev"
+        file = paths.CHECKOUT / "deploy/images/Containerfile"
+        run("docker", "build", f"--file={file}", f"--target={part}", f"--tag={tag}", str(paths.CHECKOUT))
+        run("kind", "load", "docker-image", "--name=bellbuoy", tag)
+    form = "{{(index .IPAM.Config 0).Gateway}}"
+    return Place(None, run("docker", "network", "inspect", "kind", f"--format={form}").strip())
+
+
+def _slack_pid() -> Path:
+    return paths.clusters() / "demo-slack.pid"
+
+
+def _slack_server(place: Place) -> str:
+    """Start the server in Slack's shape; the webhook's URL as pods reach it."""
+    log = _slack_pid().with_suffix(".log").open("wb")
+    command = [sys.executable, "-m", "tests.slack_server", f"--host={place.gateway}", f"--port={SLACK_PORT}"]
+    base = f"http://{place.gateway}:{SLACK_PORT}"
+    if not _answers(f"{base}/messages"):
+        process = subprocess.Popen(command, cwd=paths.CHECKOUT, stdout=log, stderr=log, start_new_session=True)
+        _slack_pid().write_text(str(process.pid))
+    _wait("the Slack-shaped server", lambda: _answers(f"{base}/messages"), seconds=30)
+    return f"{base}/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _secret(place: Place, webhook: str) -> None:
+    """The webhook's URL, for the operator to take; the value goes by standard input, not by a flag."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "slack", "namespace": "monitoring", "labels": {"bellbuoy.io/allow": "true"}},
+        "stringData": {"url": webhook},
+    }
+    place.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(secret))
+
+
+def _condition(place: Place, kind: str) -> bool:
+    stack = place.get("--namespace=monitoring", "monitoringstack", "main")
+    conditions = stack.get("status", {}).get("conditions", [])
+    return any(one["type"] == kind and one["status"] == "True" for one in conditions)
+
+
+def _is_up(place: Place) -> bool:
+    status = place.get("--namespace=shop", "scrapetarget", "sample-app").get("status", {})
+    return bool(status.get("up")) and status["up"] == status.get("matched")
+
+
+def _service(place: Place, part: str, port: int) -> str:
+    """A part's address: of its first pod, which this machine reaches by the local cluster's routes."""
+    found = place.get("--namespace=monitoring", "pods", f"--selector=bellbuoy.io/part={part}")["items"]
+    return f"http://{found[0]['status']['podIP']}:{port}" if found else ""
+
+
+def _set(value: int) -> list[str]:
+    code = f"import urllib.request as r; r.urlopen('http://127.0.0.1:8000/set?value={value}', b'')"
+    return ["python3", "-c", f'"{code}"']
+
+
+def _heat(place: Place, pod: str, value: int) -> None:
+    command = _set(value)
+    place.kubectl("--namespace=shop", "exec", pod, "--", *command[:2], command[2].strip('"'))
+
+
+def _message(webhook: str) -> dict[str, Any] | None:
+    """The first message that the Slack-shaped server took; None when the real Slack gets it."""
+    base, _, _ = webhook.partition("/services/")
+    if base.startswith("https://"):
+        say("the message is on its way to your Slack")
+        return None
+
+    def first() -> dict[str, Any] | None:
+        with urllib.request.urlopen(f"{base}/messages", timeout=5) as answer:
+            messages: list[dict[str, Any]] = json.load(answer)
+        return next((one for one in messages if "SampleAppHot" in json.dumps(one)), None)
+
+    found: dict[str, Any] | None = _wait("the Slack message", first, seconds=120)
+    return found
+
+
+def _wait(what: str, condition: Callable[[], Any], *, seconds: float) -> Any:
+    try:
+        return wait_for(what, condition, seconds=seconds)
+    except LocalClusterError as error:
+        raise LocalClusterError(
+            f"{error}; look with kubectl get events --all-namespaces, then make demo-down"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
