@@ -1,0 +1,3 @@
+module bellbuoy.io/bench/replay
+
+go 1.26

@@ -1,0 +1,107 @@
+"""The two servers that are compared: how each is started on a prometheus.yml, and what each says of itself.
+
+Samples are counted by each server's own counter of what it appended, those it adds to a scrape (`up` and the like)
+included: both add the same five.
+"""
+
+import json
+import re
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import BenchmarkError
+from bench.processes import Process
+from bench.programs import PROMETHEUS
+
+_ANSWER_SECONDS = 120
+_READY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A program that scrapes by a prometheus.yml and answers the Prometheus API."""
+
+    name: str
+    storage_flag: str
+    appended: str
+    """Its counter of samples that it stored; a metric's name."""
+
+    def start(self, folder: Path, *, configuration: str, port: int) -> "Server":
+        """A server with an empty storage; it is ready soon."""
+        folder.mkdir(parents=True)
+        file, storage = folder / "prometheus.yml", folder / "data"
+        file.write_text(configuration)
+        command = [
+            *self._program(),
+            f"--config.file={file}",
+            f"--{self.storage_flag}={storage}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        return Server(self, Process(command, log=folder / "log"), f"http://127.0.0.1:{port}", storage)
+
+    def _program(self) -> list[str]:
+        if self is THEIRS:
+            return [str(PROMETHEUS.path())]
+        return [str(Path(sys.executable).with_name("bellbuoy")), "server"]
+
+
+OURS = Kind("bellbuoy", "storage.path", "bellbuoy_storage_samples_appended_total")
+THEIRS = Kind("prometheus", "storage.tsdb.path", "prometheus_tsdb_head_samples_appended_total")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs; leaving the block ends it."""
+
+    kind: Kind
+    process: Process
+    url: str
+    storage: Path
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.process.__exit__(None, None, None)
+
+    def wait_until_ready(self) -> None:
+        """Until it says so."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            self.process.check()
+            try:
+                self._get("/-/ready")
+            except (OSError, BenchmarkError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    def samples(self) -> int:
+        """How many it has stored so far."""
+        text = self._get("/metrics")
+        values = re.findall(rf"^{self.kind.appended}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
+        if not values:
+            raise BenchmarkError(f"cannot count the samples of {self.kind.name}: /metrics has no {self.kind.appended}")
+        return round(sum(float(value) for value in values))
+
+    def query(self, expression: str, *, at: float) -> float:
+        """An instant query's one value; 0 if there is none."""
+        form = urllib.parse.urlencode({"query": expression, "time": f"{at:.3f}"})
+        result = json.loads(self._get(f"/api/v1/query?{form}"))["data"]["result"]
+        return float(result[0]["value"][1]) if result else 0.0
+
+    def _get(self, path: str) -> str:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=_ANSWER_SECONDS) as answer:
+                body: bytes = answer.read()
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace")[:300]
+            raise BenchmarkError(f"cannot ask {self.kind.name} for {path}: {error.code}: {said}") from error
+        return body.decode()
