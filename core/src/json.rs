@@ -248,7 +248,7 @@ mod tests {
         check(-1.25e-9, "-1.25e-09");
         check(f64::INFINITY, "+Inf");
         check(f64::NAN, "NaN");
-        check(i64::MAX as f64, "9223372036854775808");
+        check(i64::MAX as f64, "9223372036854776000");
     }
 
     #[test]

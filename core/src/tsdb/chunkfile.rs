@@ -52,7 +52,7 @@ impl Mapped {
         &self.file.map[self.start as usize..(self.start + self.length) as usize]
     }
 
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.length
     }
 }
@@ -111,8 +111,8 @@ impl ChunkFile {
         let whole = Mapped { file: self.clone(), start, length: rest.len() as u64 };
         let sealed = parse(head, 8 + length, whole)?;
         let (end, first, last) = match &sealed {
-            Sealed::Rows(chunk) => (chunk.mapped().len(), chunk.start(), chunk.end()),
-            Sealed::Series(chunk) => (chunk.mapped().len(), chunk.start, chunk.end),
+            Sealed::Rows(chunk) => (chunk.mapped().size(), chunk.start(), chunk.end()),
+            Sealed::Series(chunk) => (chunk.mapped().size(), chunk.start, chunk.end),
         };
         if end > rest.len() as u64 {
             return Err(damaged("a chunk is cut off"));

@@ -268,7 +268,9 @@ fn scale(value: f64, exponent: usize) -> i64 {
 fn decimals(values: &[f64]) -> Option<usize> {
     let exact = |value: f64, e: usize| {
         let scaled = (value * POWERS[e]).round();
-        scaled.abs() < INTEGER_LIMIT && (scaled / POWERS[e]).to_bits() == value.to_bits()
+        // As an integer, minus zero would lose its sign.
+        let signed_zero = scaled == 0.0 && value.is_sign_negative();
+        scaled.abs() < INTEGER_LIMIT && !signed_zero && (scaled / POWERS[e]).to_bits() == value.to_bits()
     };
     let mut exponent = 0;
     for &value in values {

@@ -38,6 +38,9 @@ struct State {
     sealed: Vec<(Arc<SealedSeries>, usize)>,
 }
 
+/// A series and the samples of it that are being sealed.
+type Taken = (Arc<LooseSeries>, Vec<(i64, f64)>);
+
 /// A reader's picture of a series: its sealed pieces and its log.
 pub struct LooseView {
     pub open: Vec<(i64, f64)>,
@@ -133,7 +136,7 @@ impl LooseStore {
         self.inner.read().by_id.get(&id).cloned()
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.inner.read().by_id.len()
     }
 
@@ -173,7 +176,7 @@ impl LooseStore {
         series.sort_by_key(|s| s.id);
         // From here on new samples count towards this segment or later.
         self.segment.store(segment, Relaxed);
-        let taken: Vec<(Arc<LooseSeries>, Vec<(i64, f64)>)> = series
+        let taken: Vec<Taken> = series
             .into_iter()
             .filter_map(|s| {
                 let open = s.state.lock().open.clone();
@@ -232,7 +235,7 @@ impl Inner {
     }
 }
 
-fn encode(part: &[(Arc<LooseSeries>, Vec<(i64, f64)>)], encoder: &mut Encoder) -> Result<Vec<u8>> {
+fn encode(part: &[Taken], encoder: &mut Encoder) -> Result<Vec<u8>> {
     let mut head = vec![2];
     put(&mut head, part.len() as u64);
     let mut last = 0;

@@ -174,8 +174,8 @@ impl PyStorage {
         let counters = &inner.counters;
         let out = PyDict::new(py);
         for (name, value) in [
-            ("series", (live + inner.loose.len()) as u64),
-            ("loose_series", inner.loose.len() as u64),
+            ("series", (live + inner.loose.count()) as u64),
+            ("loose_series", inner.loose.count() as u64),
             ("groups", groups.len() as u64),
             ("column_sets", sets as u64),
             ("columns", columns as u64),
