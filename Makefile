@@ -101,3 +101,9 @@ demo: binaries ## from nothing to a Slack message, on a real Kubernetes
 .PHONY: demo-down
 demo-down: $(READY) ## removes all of the demo
 	@$(PYTHON) -m deploy.demo down
+
+# --- benchmarks, beside the peer in the same run
+
+.PHONY: bench-ingest
+bench-ingest: $(READY) ## CPU a sample and memory of scraping, against Prometheus 3.16
+	$(PYTHON) -m bench.ingest

@@ -63,12 +63,3 @@ def test_the_readme_has_the_commands_to_start_with() -> None:
     commands = "\n".join(Page(ROOT / "README.md").commands())
     for command in ("make demo", "make test", "make setup", "bellbuoy up"):
         assert command in commands
-
-
-@pytest.mark.parametrize("page", pages(), ids=str)
-def test_every_manifest_that_is_shown_can_be_used(page: Page, tmp_path: Path) -> None:
-    shown = page.manifests()
-    for at, text in enumerate(shown):
-        (tmp_path / f"{at}.yaml").write_text(text, encoding="utf-8")
-    if "mistaken" not in "".join(shown):
-        assert len(load_manifests([tmp_path]).resources) == sum(text.count("apiVersion: bellbuoy.io/") for text in shown)
