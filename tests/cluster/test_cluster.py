@@ -69,7 +69,16 @@ def test_pods_on_both_nodes_reach_each_other_by_the_names_of_services(namespace:
     namespace.apply(pod("left", nodeName="node-0"), pod("right", nodeName="node-1"))
     namespace.kubectl("expose", "pod/right", "--port=80", "--target-port=http")
     wait_ready(namespace, "left", "right")
-    code = "import urllib.request as u; print(u.urlopen('http://right/', timeout=5).read().decode())"
+    # kube-proxy learns of a ready pod a moment after the API does, and until then refuses.
+    code = (
+        "import time, urllib.request as u\n"
+        "for wait in [1] * 20 + [0]:\n"
+        "    try:\n"
+        "        print(u.urlopen('http://right/', timeout=5).read().decode()); break\n"
+        "    except OSError:\n"
+        "        if not wait: raise\n"
+        "        time.sleep(wait)\n"
+    )
     assert run_python(namespace, "left", code).strip() == "right"
     service = namespace.get("service", "right")["spec"]["clusterIP"]
     with urllib.request.urlopen(f"http://{service}/", timeout=5) as answer:
