@@ -22,6 +22,7 @@ from typing import Any
 from bellbuoy.alertmanager import render_text
 from deploy.local import binaries, cluster, images, machine, paths
 from deploy.local.shell import LocalClusterError, run, say, wait_for
+from tests.slack_server import PATH
 
 NAME = "demo"
 EXAMPLES = paths.CHECKOUT / "examples"
@@ -171,7 +172,7 @@ def _slack_server(place: Place) -> str:
         process = subprocess.Popen(command, cwd=paths.CHECKOUT, stdout=log, stderr=log, start_new_session=True)
         _slack_pid().write_text(str(process.pid))
     _wait("the Slack-shaped server", lambda: _answers(f"{base}/messages"), seconds=30)
-    return f"{base}/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX"
+    return base + PATH
 
 
 def _answers(url: str) -> bool:

@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 
 from bellbuoy.alertmanager.times import SECOND, format_time
 from tests.alertmanager.conftest import Alertmanager, Start, Webhook
+from tests.peers.programs import free_port, program
 
 REAL_TIME = True
 pytestmark = pytest.mark.peers
@@ -70,21 +69,6 @@ class WallClock:
 
     def now(self) -> int:
         return time.time_ns()
-
-
-def program(name: str) -> str:
-    """Where the package put it."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.fail(f"{name} is missing: apt-get install prometheus prometheus-alertmanager")
-    return path
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 async def wait_until(condition: Callable[[], Any], message: str, *, seconds: float = 20) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Kubernetes
+from tests.slack_server import PATH
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLES = CHECKOUT / "examples"
-SLACK_PATH = "/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX"
 SLACK_PORT = 8026
 
 
@@ -128,7 +128,7 @@ def product(cluster: Kubernetes, tmp_path_factory: pytest.TempPathFactory) -> It
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": "slack", "namespace": "monitoring", "labels": {"bellbuoy.io/allow": "true"}},
-            "stringData": {"url": out.slack + SLACK_PATH},
+            "stringData": {"url": out.slack + PATH},
         }
         out.kubernetes.apply(secret)
         out.kubectl("apply", "--server-side", f"--filename={CHECKOUT / 'deploy/demo/sample-app.yaml'}")

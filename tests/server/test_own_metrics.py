@@ -1,15 +1,14 @@
 """promtool, and so Prometheus's conventions, are content with the server's own metrics."""
 
 import asyncio
-import shutil
 
 import pytest
 
+from tests.peers.programs import program
 from tests.server.conftest import Serve, Target, scrape_config
 
 
 @pytest.mark.peers
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's package prometheus")
 async def test_promtool_finds_nothing_to_say(serve: Serve, target: Target) -> None:
     async with serve(scrape_config(target.address)) as client:
 
@@ -19,7 +18,7 @@ async def test_promtool_finds_nothing_to_say(serve: Serve, target: Target) -> No
         await client.until(scraped)
         _, text = await client.request("GET", "/metrics")
         process = await asyncio.create_subprocess_exec(
-            "promtool",
+            program("promtool"),
             "check",
             "metrics",
             stdin=asyncio.subprocess.PIPE,

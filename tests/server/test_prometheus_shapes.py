@@ -7,8 +7,6 @@ so our answers may have more fields; none may be missing or of another type.
 import asyncio
 import os
 import re
-import shutil
-import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,12 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.peers.programs import free_port, program
 from tests.server.conftest import Client, Serve, Target, scrape_config
 
-pytestmark = [
-    pytest.mark.peers,
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's package prometheus"),
-]
+pytestmark = pytest.mark.peers
 RULES = """
 groups:
   - name: g
@@ -48,12 +44,10 @@ async def both(serve: Serve, target: Target, tmp_path: Path) -> AsyncIterator[tu
     dropped = "  - job_name: nobody\n    static_configs: [{targets: ['dropped:1']}]\n    relabel_configs: " \
         "[{action: drop, source_labels: [__address__], regex: dropped.*}]\n"  # fmt: skip
     config = config.replace("rule_files", dropped + "rule_files")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "theirs.yml").write_text(config, encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
-        "prometheus",
+        program("prometheus"),
         f"--config.file={tmp_path / 'theirs.yml'}",
         f"--storage.tsdb.path={tmp_path / 'theirs'}",
         f"--web.listen-address=127.0.0.1:{port}",

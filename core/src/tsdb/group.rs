@@ -184,10 +184,6 @@ impl Group {
         }
     }
 
-    pub fn last_time(&self) -> Option<i64> {
-        self.state.lock().last_time
-    }
-
     // --- what replay does
 
     /// Takes a chunk that was found in a file.
