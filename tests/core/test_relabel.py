@@ -5,9 +5,10 @@ import re
 from typing import Any
 
 import pytest
-from bellbuoy._core import Relabeler
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from bellbuoy._core import Relabeler
 
 Labels = dict[str, str]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bellbuoy._core import STALE_BITS, LabelSets, Storage, StorageError
 
 STALE = np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0]
