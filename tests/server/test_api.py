@@ -77,6 +77,32 @@ async def test_dropped_targets_say_why(serve: Serve, target: Target) -> None:
         assert found["droppedTargetCounts"] == {"app": 1}
 
 
+async def test_targets_and_recording_rules_say_how_many_series_they_yielded(
+    serve: Serve, target: Target, tmp_path: Path
+) -> None:
+    rules = "{record: two, expr: room_temperature_celsius}, {record: bad, expr: up + on () up}, {alert: A, expr: up}"
+    (tmp_path / "rules.yml").write_text(f"groups: [{{name: g, rules: [{rules}]}}]", encoding="utf-8")
+    more = "  - job_name: away\n    static_configs: [{targets: ['127.0.0.1:1']}]\nrule_files: [rules.yml]\n"
+    async with serve(scrape_config(target.address, more=more), lifecycle=True) as client:
+
+        async def series() -> dict[str, int | None]:
+            (group,) = (await client.api("rules"))["groups"]
+            found = {rule["name"]: rule.get("series") for rule in group["rules"]}
+            targets = (await client.api("targets"))["activeTargets"]
+            return found | {one["scrapePool"]: one.get("series") for one in targets}
+
+        async def settled() -> bool:
+            kept = (await client.api("query", query='scrape_samples_scraped{job="app"}'))["result"]
+            want = {"two": 2, "bad": 0, "A": None, "app": int(kept[0]["value"][1]) if kept else 1, "away": 0}
+            return await series() == want
+
+        await client.until(settled)
+        for one in (await client.api("targets"))["activeTargets"]:
+            assert one["samples"] == one["series"]
+        assert await client.request("POST", "/-/reload") == (200, "")
+        assert (await series())["two"] == 2
+
+
 async def test_nodes_come_with_their_figures(serve: Serve, target: Target, tmp_path: Path) -> None:
     import prometheus_client as prom
 

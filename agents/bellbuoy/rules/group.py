@@ -134,6 +134,7 @@ class RuleGroup:
                 continue
             state.health, state.last_error = former.health, former.last_error
             state.last_evaluation, state.evaluation_seconds = former.last_evaluation, former.evaluation_seconds
+            state.samples = former.samples
             if isinstance(state.rule, AlertingRule) and isinstance(former.rule, AlertingRule):
                 state.rule.active, state.rule.restore = former.rule.active, former.rule.restore
         self.last_evaluation, self._evaluations = old.last_evaluation, old._evaluations

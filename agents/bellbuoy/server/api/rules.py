@@ -53,7 +53,11 @@ def rule_json(state: RuleState, *, alerts: bool) -> dict[str, Any]:
             out["alerts"] = _active(rule) if isinstance(rule, AlertingRule) else []
         return out
     labels = {} if isinstance(rule, BrokenRule) else rule.config.labels
-    return {**common, **({"labels": dict(sorted(labels.items()))} if labels else {}), "type": "recording"}
+    out = {**common, **({"labels": dict(sorted(labels.items()))} if labels else {}), "type": "recording"}
+    if state.last_evaluation:
+        # Ours: Prometheus does not say it.
+        out["series"] = state.samples if state.health == "ok" else 0
+    return out
 
 
 def group_json(group: RuleGroup, rules: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ def _key(pool: str, url: str, labels: Mapping[str, str]) -> Key:
 
 
 def _active(parts: Parts, pool: str, target: ActiveTarget, state: Mapping[str, Any]) -> dict[str, Any]:
+    """As Prometheus says it, and beyond that what the last scrape yielded, once there was one."""
+    scraped = {name: state[name] for name in ("samples", "series") if state.get("last_scrape")}
     return {
         "discoveredLabels": dict(sorted(target.discovered.items())),
         "labels": dict(sorted(target.labels.items())),
@@ -33,6 +35,7 @@ def _active(parts: Parts, pool: str, target: ActiveTarget, state: Mapping[str, A
         "health": state.get("health") or "unknown",
         "scrapeInterval": format_duration(target.interval_seconds),
         "scrapeTimeout": format_duration(target.timeout_seconds),
+        **scraped,
     }
 
 
