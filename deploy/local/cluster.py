@@ -291,7 +291,7 @@ def _spawn(cluster: Cluster, name: str, command: list[str], *, log: Path) -> Pro
     return process
 
 
-# Kept, so that Python reaps those that end while we still run.
+# Kept until they have ended: Python complains of a process that it forgets while it runs.
 _STARTED: list[subprocess.Popen[bytes]] = []
 
 
@@ -360,6 +360,7 @@ def _remove(cluster: Cluster) -> None:
     programs = ("unshare", Path(sys.executable).name, "etcd", "kube-apiserver")
     for process in [*noted, *with_argument(f"{cluster.folder}/", programs=programs)]:
         process.kill()
+    _STARTED[:] = [started for started in _STARTED if started.poll() is None]
     for index in range(cluster.nodes):
         cgroups.remove(cluster.addresses.cgroup(index))
     if cluster.nodes:
@@ -375,5 +376,5 @@ def _discard(folder: Path) -> None:
     """
     folder.rename(folder.with_name(f".deleting-{folder.name}-{time.time_ns()}"))
     rest = [str(path) for path in folder.parent.glob(".deleting-*")]
-    deletion = subprocess.Popen(["rm", "-rf", *rest], stdin=subprocess.DEVNULL, start_new_session=True)
-    _STARTED.append(deletion)
+    nowhere = subprocess.DEVNULL
+    subprocess.run(["setsid", "--fork", "rm", "-rf", *rest], stdin=nowhere, stdout=nowhere, stderr=nowhere, check=True)
