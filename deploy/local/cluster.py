@@ -360,7 +360,10 @@ def _remove(cluster: Cluster) -> None:
     programs = ("unshare", Path(sys.executable).name, "etcd", "kube-apiserver")
     for process in [*noted, *with_argument(f"{cluster.folder}/", programs=programs)]:
         process.kill()
-    _STARTED[:] = [started for started in _STARTED if started.poll() is None]
+    # A killed program's last threads may take a moment longer.
+    for started in [one for one in _STARTED if one.pid in {process.pid for process in noted}]:
+        started.wait(30)
+        _STARTED.remove(started)
     for index in range(cluster.nodes):
         cgroups.remove(cluster.addresses.cgroup(index))
     if cluster.nodes:
