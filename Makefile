@@ -64,6 +64,7 @@ lint: $(READY) ## format, lint, types, layers
 	ruff check --quiet .
 	mypy
 	lint-imports --no-cache
+	cargo fmt --check --manifest-path core/Cargo.toml
 	cargo clippy --quiet --manifest-path core/Cargo.toml --no-default-features --all-targets -- -D warnings
 
 .PHONY: test-rust

@@ -133,6 +133,9 @@ class Storage:
     def stats(self) -> dict[str, int]:
         """Counts and sizes, by name: series, groups, column_sets, chunks, samples_appended, wal_bytes and so on."""
 
+    def time_range(self) -> tuple[int, int] | None:
+        """The times of the first and the last sample, in milliseconds; None when there is none."""
+
     def metrics_by_name(self, limit: int) -> list[tuple[str, int]]:
         """Metric names with the most series, and how many."""
 

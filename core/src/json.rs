@@ -189,7 +189,12 @@ fn samples_json<'py>(
 }
 
 #[pyfunction]
-fn vector_json<'py>(py: Python<'py>, labels: &LabelSets, time: i64, values: PyReadonlyArray1<'py, f64>) -> PyResult<Bound<'py, PyBytes>> {
+fn vector_json<'py>(
+    py: Python<'py>,
+    labels: &LabelSets,
+    time: i64,
+    values: PyReadonlyArray1<'py, f64>,
+) -> PyResult<Bound<'py, PyBytes>> {
     let values = values.as_array();
     check_length("values", values.len(), labels.sets.len())?;
     let out = py.detach(|| {

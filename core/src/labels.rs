@@ -124,9 +124,9 @@ impl Strings {
     }
 
     fn take(&mut self, text: &Bound<'_, PyAny>) -> PyResult<Str> {
-        let text: &str = text
-            .extract()
-            .map_err(|_| PyTypeError::new_err(format!("cannot read a label: {text} is no string; labels map strings to strings")))?;
+        let text: &str = text.extract().map_err(|_| {
+            PyTypeError::new_err(format!("cannot read a label: {text} is no string; labels map strings to strings"))
+        })?;
         Ok(self.intern(text))
     }
 }
@@ -180,12 +180,10 @@ impl LabelSets {
     }
 
     fn take(&self, indexes: PyReadonlyArray1<'_, i64>) -> PyResult<LabelSets> {
-        let taken: Option<Vec<Labels>> = indexes
-            .as_array()
-            .iter()
-            .map(|&i| usize::try_from(i).ok().and_then(|i| self.sets.get(i)).cloned())
-            .collect();
-        let sets = taken.ok_or_else(|| PyIndexError::new_err(format!("an index is outside of {} label sets", self.sets.len())))?;
+        let taken: Option<Vec<Labels>> =
+            indexes.as_array().iter().map(|&i| usize::try_from(i).ok().and_then(|i| self.sets.get(i)).cloned()).collect();
+        let sets =
+            taken.ok_or_else(|| PyIndexError::new_err(format!("an index is outside of {} label sets", self.sets.len())))?;
         Ok(LabelSets::new(sets))
     }
 
@@ -209,7 +207,11 @@ impl LabelSets {
 
     fn set(&self, name: &str, values: Vec<String>) -> PyResult<LabelSets> {
         if values.len() != self.sets.len() {
-            return Err(PyValueError::new_err(format!("{} values for {} label sets: give one for each", values.len(), self.sets.len())));
+            return Err(PyValueError::new_err(format!(
+                "{} values for {} label sets: give one for each",
+                values.len(),
+                self.sets.len()
+            )));
         }
         let name: Str = name.into();
         let mut strings = Strings::default();
@@ -227,7 +229,8 @@ impl LabelSets {
     #[allow(clippy::type_complexity)]
     fn group<'py>(&self, py: Python<'py>) -> (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>) {
         let (ids, firsts) = py.detach(|| {
-            let mut seen: HashMap<&Labels, i64, FxBuildHasher> = HashMap::with_capacity_and_hasher(self.sets.len().min(1 << 16), FxBuildHasher);
+            let mut seen: HashMap<&Labels, i64, FxBuildHasher> =
+                HashMap::with_capacity_and_hasher(self.sets.len().min(1 << 16), FxBuildHasher);
             let mut firsts: Vec<i64> = Vec::new();
             let ids: Vec<i64> = self
                 .sets

@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn a_pattern_matches_the_whole_value_only() {
-        let check = |pattern: &str, value: &str, want: bool| assert_eq!(Pattern::new(pattern).unwrap().matches(value), want, "{pattern} {value}");
+        let check = |pattern: &str, value: &str, want: bool| {
+            assert_eq!(Pattern::new(pattern).unwrap().matches(value), want, "{pattern} {value}")
+        };
         check("a|b", "a", true);
         check("a|b", "ab", false);
         check("a.*", "a\nb", true);

@@ -143,7 +143,9 @@ impl Rule {
             Action::KeepEqual => return draft.get(&self.target_label) == *scratch,
             Action::DropEqual => return draft.get(&self.target_label) != *scratch,
             Action::Replace => {
-                let Some(value) = self.regex.expand(scratch, &self.replacement) else { return true };
+                let Some(value) = self.regex.expand(scratch, &self.replacement) else {
+                    return true;
+                };
                 let name = if self.target_is_template {
                     match self.regex.expand(scratch, &self.target_label) {
                         Some(name) if !name.is_empty() => name.into(),
@@ -231,7 +233,9 @@ impl Given<'_, '_> {
     }
 
     fn text(&self, key: &str) -> Result<Option<String>, String> {
-        let Some(value) = self.item(key) else { return Ok(None) };
+        let Some(value) = self.item(key) else {
+            return Ok(None);
+        };
         match value.extract::<String>() {
             Ok(text) => Ok(Some(text)),
             Err(_) => Err(format!("{key} is {value}: expected a string")),

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from bellbuoy._core import Scraper, Storage
 from tests.core.scraping import Exporter, eventually, last_error, series, settings, target, values
 
@@ -65,6 +67,35 @@ def test_a_pod_that_terminates_is_scraped_until_it_refuses(
     exporter.stop()
     eventually(lambda: values(storage, "a")[-1] == "stale")
     assert set(values(storage, "up")) == {1.0, "stale"}
+
+
+@pytest.mark.parametrize("word", ["terminating", "gone"])
+def test_a_process_that_ends_before_the_word_of_it_is_no_up_0(
+    exporter: Exporter, storage: Storage, scraper: Scraper, word: str
+) -> None:
+    pool = settings(interval_seconds=3600.0, timeout_seconds=5.0)
+    scraper.set_pool("p", pool, [target(exporter, every_second=True)])
+    eventually(lambda: values(storage, "a"))
+    exporter.stop()
+    eventually(lambda: scraper.stats()["scrapes_failed"] == 1)
+    scraper.set_pool("p", pool, [target(exporter, terminating=True)] if word == "terminating" else [])
+    eventually(lambda: values(storage, "a")[-1] == "stale")
+    assert set(values(storage, "up")) == {1.0, "stale"}
+
+
+def test_without_a_word_a_failure_counts_with_the_time_and_duration_of_its_scrape(
+    exporter: Exporter, storage: Storage, scraper: Scraper
+) -> None:
+    scraper.set_pool("p", settings(interval_seconds=3600.0, timeout_seconds=5.0), [target(exporter, every_second=True)])
+    eventually(lambda: values(storage, "a"))
+    exporter.stop()
+    eventually(lambda: scraper.stats()["scrapes_failed"] == 1)
+    failed_ms = time.time() * 1000
+    eventually(lambda: 0.0 in values(storage, "up"))
+    ((_, ups),) = series(storage, "up")
+    first_failure_ms = next(time for time, value in ups if value == 0.0)
+    assert abs(first_failure_ms - failed_ms) < 500
+    assert max(float(seconds) for seconds in values(storage, "scrape_duration_seconds")) < 2.0
 
 
 def test_every_second_overrides_the_interval(exporter: Exporter, storage: Storage, scraper: Scraper) -> None:

@@ -142,6 +142,16 @@ def test_samples_of_one_series_from_several_places_are_one_series(folder: Path, 
     assert read(storage) == {"a/1": [*((t, float(t)) for t in range(20)), (50, 50.0), (100, 2.0)]}
 
 
+@pytest.mark.parametrize("way", WAYS, ids=["rows", "loose"])
+def test_the_range_of_times_is_that_of_all_samples_held(folder: Path, way: Append, stage: str) -> None:
+    storage = Storage(str(folder))
+    assert storage.time_range() is None
+    for t in (70, 90, 200):
+        way(storage, t, {"a/1": float(t)})
+    storage = settle(storage, folder, stage)
+    assert storage.time_range() == (70, 200)
+
+
 def test_of_equal_times_the_first_wins_and_rows_only_go_forward(folder: Path) -> None:
     storage = Storage(str(folder))
     Way.rows(storage, 10, {"a/1": 1.0})

@@ -58,8 +58,14 @@ pub enum Credentials {
     #[default]
     None,
     /// An `Authorization` of this type.
-    Header { kind: String, secret: Secret },
-    Basic { username: String, password: Option<Secret> },
+    Header {
+        kind: String,
+        secret: Secret,
+    },
+    Basic {
+        username: String,
+        password: Option<Secret>,
+    },
 }
 
 impl Credentials {
@@ -384,11 +390,17 @@ impl Client {
         } else {
             Box::new(stream)
         };
-        let (sender, driver) = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await.map_err(|e| http_error(&e))?;
+        let (sender, driver) =
+            http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await.map_err(|e| http_error(&e))?;
         Ok(Connection { to: to.clone(), sender, driver: Some(driver) })
     }
 
-    async fn read(&self, connection: &mut Connection, response: Response<Incoming>, body: &mut Vec<u8>) -> Result<Answer, FetchError> {
+    async fn read(
+        &self,
+        connection: &mut Connection,
+        response: Response<Incoming>,
+        body: &mut Vec<u8>,
+    ) -> Result<Answer, FetchError> {
         let text = |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
         let format = Format::of_content_type(text(header::CONTENT_TYPE));
         let encoding = text(header::CONTENT_ENCODING).trim().to_ascii_lowercase();

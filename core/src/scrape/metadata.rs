@@ -17,12 +17,16 @@ pub fn read(plan: &Plan) -> Vec<Metadata> {
     let mut found: Vec<Metadata> = Vec::new();
     for text in plan.texts() {
         for line in text.split(|b| *b == b'\n') {
-            let Some((keyword, metric, rest)) = comment(line) else { continue };
+            let Some((keyword, metric, rest)) = comment(line) else {
+                continue;
+            };
             // A family's comments follow each other; one that comes back is taken again.
             if found.last().is_none_or(|last| last.metric != metric) {
                 found.push(Metadata { metric, kind: "unknown".into(), ..Metadata::default() });
             }
-            let Some(last) = found.last_mut() else { continue };
+            let Some(last) = found.last_mut() else {
+                continue;
+            };
             match keyword {
                 "HELP" => last.help = unescape(&rest),
                 "UNIT" => last.unit = rest,

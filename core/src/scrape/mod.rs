@@ -3,9 +3,11 @@
 //! * `scraper`: the pools that Python sets, and a task for each target. `settings`: what Python says of them.
 //! * `target`: when one target is scraped, and what becomes of the answer.
 //! * `fetch`: gets the body, over `tls` where the URL says so.
-//! * `text`, `plan`: read it. `metadata`: reads its comments.
+//! * `text`: scans it. `plan`: walks it. `context`, `labeling`: make plans of lines. `metadata`: reads comments.
 
+pub mod context;
 pub mod fetch;
+pub mod labeling;
 pub mod metadata;
 pub mod plan;
 pub mod scraper;

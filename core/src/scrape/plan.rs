@@ -2,21 +2,17 @@
 //!
 //! A plan holds the text between the values of a body, and for each line the slot of its value in the row of the plan's
 //! column set. A body is walked by comparing that text and reading the values in between. Where lines came, went or moved,
-//! the walk finds its place again by the line's key; a key that the plan does not know ends it. Then the body is scanned
-//! in full, and a plan grows that has the new lines in it and keeps the old ones. A plan never changes; equal ones are
-//! shared by all targets whose labels relabeling cannot tell apart (`Context`).
+//! the walk finds its place again by the line's key; a key that the plan does not know ends it, and `context` makes another
+//! plan. A plan never changes.
 
 use std::hash::Hasher;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
-use hashbrown::{HashMap, HashTable};
-use parking_lot::Mutex;
-use rustc_hash::{FxBuildHasher, FxHasher};
+use hashbrown::HashTable;
+use rustc_hash::FxHasher;
 
-use super::text::{self, Format, Line, TextError};
-use crate::labels::{Labels, Str, Strings, NAME};
-use crate::relabel::{Draft, Rules};
-use crate::tsdb::columns::{Column, ColumnSet};
+use super::text::{self, Format, TextError};
+use crate::tsdb::columns::ColumnSet;
 use crate::tsdb::{StorageError, ABSENT_BITS};
 
 /// Samples that every scrape adds to the target's row, in the order of `Plan::report`.
@@ -24,7 +20,7 @@ pub const REPORT: [&str; 5] =
     ["up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"];
 
 /// The slot of a line that relabeling drops.
-const DROPPED: u32 = u32::MAX;
+pub(super) const DROPPED: u32 = u32::MAX;
 /// How many lines ahead the walk looks for its place before it asks the index.
 const LOOK_AHEAD_LINES: usize = 16;
 
@@ -38,9 +34,6 @@ pub enum PlanError {
     #[error("{0}")]
     Storage(#[from] StorageError),
 }
-
-/// Gives the interned set of some columns, and each one's position in it.
-pub type Intern<'a> = dyn Fn(Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> + 'a;
 
 /// A body, and how to read it.
 #[derive(Clone, Copy)]
@@ -82,7 +75,7 @@ impl Reading {
     }
 
     #[inline(always)]
-    fn put(&mut self, slot: u32, value: f64, time_ms: Option<i64>) {
+    pub(super) fn put(&mut self, slot: u32, value: f64, time_ms: Option<i64>) {
         self.lines += 1;
         if let Some(time_ms) = time_ms {
             if slot == DROPPED {
@@ -109,11 +102,11 @@ impl Reading {
 #[derive(Default)]
 pub struct Seen {
     pub window: u8,
-    marks: Vec<u8>,
+    pub(super) marks: Vec<u8>,
 }
 
 impl Seen {
-    fn is_recent(&self, line: usize) -> bool {
+    pub(super) fn is_recent(&self, line: usize) -> bool {
         self.marks.get(line).is_some_and(|m| self.window.wrapping_sub(*m) < 2)
     }
 
@@ -126,44 +119,44 @@ impl Seen {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PlanLine {
+pub(super) struct PlanLine {
     /// Where the line's key starts in the plan's text; it ends where the literal ends.
-    key: u32,
+    pub(super) key: u32,
     /// Where the literal of this line ends, and that of the next starts.
-    end: u32,
-    slot: u32,
+    pub(super) end: u32,
+    pub(super) slot: u32,
 }
 
 pub struct Plan {
-    format: Format,
-    text: Box<[u8]>,
-    lines: Box<[PlanLine]>,
+    pub(super) format: Format,
+    pub(super) text: Box<[u8]>,
+    pub(super) lines: Box<[PlanLine]>,
     /// What follows the last value.
-    tail: Box<[u8]>,
+    pub(super) tail: Box<[u8]>,
     pub columns: Arc<ColumnSet>,
     /// Slots of the samples in `REPORT`.
     pub report: [u32; 5],
     /// Line numbers by key, made when a walk first needs them.
-    index: OnceLock<HashTable<u32>>,
+    pub(super) index: OnceLock<HashTable<u32>>,
 }
 
 /// The walk met a key that the plan does not know, or text that only a scan can judge.
 #[derive(Debug)]
 pub struct Unknown;
 
-fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = FxHasher::default();
     hasher.write(bytes);
     hasher.finish()
 }
 
 impl Plan {
-    fn key(&self, line: usize) -> &[u8] {
+    pub(super) fn key(&self, line: usize) -> &[u8] {
         let line = &self.lines[line];
         &self.text[line.key as usize..line.end as usize]
     }
 
-    fn start(&self, line: usize) -> usize {
+    pub(super) fn start(&self, line: usize) -> usize {
         if line == 0 {
             0
         } else {
@@ -293,487 +286,5 @@ impl Plan {
         let value_at = text::key_end(body, start).ok_or(Unknown)?;
         let found = self.find(&body[start..value_at]).ok_or(Unknown)?;
         Ok(Some((found, value_at)))
-    }
-}
-
-/// Limits on the labels of a sample; 0 is none.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LabelLimits {
-    pub count: usize,
-    pub name_length: usize,
-    pub value_length: usize,
-}
-
-impl LabelLimits {
-    fn any(&self) -> bool {
-        self.count > 0 || self.name_length > 0 || self.value_length > 0
-    }
-
-    fn check(&self, draft: &Draft) -> Result<(), String> {
-        let short = |text: &str| text.chars().take(50).collect::<String>();
-        let metric = short(draft.get(NAME));
-        if self.count > 0 && draft.len() > self.count {
-            let (count, limit) = (draft.len(), self.count);
-            return Err(format!("label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {limit})"));
-        }
-        for entry in draft.iter() {
-            let (name, length, limit) = (short(&entry.name), entry.name.len(), self.name_length);
-            if limit > 0 && length > limit {
-                return Err(format!(
-                    "label_name_length_limit exceeded (metric: {metric}, label name: {name}, length: {length}, limit: {limit})"
-                ));
-            }
-            let (value, length, limit) = (short(&entry.value), entry.value.len(), self.value_length);
-            if limit > 0 && length > limit {
-                return Err(format!(
-                    "label_value_length_limit exceeded (metric: {metric}, label name: {name}, value: {value:?}, length: {length}, limit: {limit})"
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How lines become columns in one pool.
-#[derive(Debug, Default)]
-pub struct Labeling {
-    pub honor_labels: bool,
-    pub rules: Rules,
-    pub limits: LabelLimits,
-}
-
-/// What of a target's labels can change what a line becomes: all names, and the values that relabeling reads.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ContextKey {
-    names: Vec<Str>,
-    read: Vec<(Str, Str)>,
-}
-
-impl ContextKey {
-    pub fn new(labeling: &Labeling, target: &Labels) -> ContextKey {
-        let limited = labeling.limits.any();
-        let read = target.iter().filter(|l| limited || labeling.rules.reads(&l.0));
-        ContextKey { names: target.iter().map(|l| l.0.clone()).collect(), read: read.cloned().collect() }
-    }
-}
-
-/// The plans of all targets that share a `ContextKey`.
-pub struct Context {
-    labeling: Arc<Labeling>,
-    /// The labels of one such target: no line's columns depend on what differs between them.
-    target: Labels,
-    plans: Mutex<HashMap<u64, Vec<Weak<Plan>>, FxBuildHasher>>,
-}
-
-/// Where a line of a new plan comes from.
-#[derive(Clone, Copy)]
-enum Origin {
-    /// A line of the old plan that the body does not have.
-    Kept(u32),
-    /// A line of the body, which the old plan has.
-    Known { body: u32, old: u32 },
-    /// A line of the body that is new.
-    New(u32),
-}
-
-impl Context {
-    pub fn new(labeling: Arc<Labeling>, target: Labels) -> Context {
-        Context { labeling, target, plans: Mutex::default() }
-    }
-
-    pub fn plan_count(&self) -> (usize, usize) {
-        let plans = self.plans.lock();
-        let alive = plans.values().flatten().filter_map(Weak::upgrade);
-        alive.fold((0, 0), |sum, plan| (sum.0 + 1, sum.1 + plan.bytes()))
-    }
-
-    /// The plan of a target that has said nothing yet.
-    pub fn empty(&self, intern: &Intern<'_>) -> Result<Arc<Plan>, PlanError> {
-        self.finish(None, Format::Prometheus, &[], &[], &[], intern).map(|p| p.0)
-    }
-
-    /// Reads a body in full, and gives the plan for the next: the old one with the body's new lines in it. Old lines that the
-    /// target has not seen for long are left out.
-    pub fn scan(
-        &self,
-        old: Option<&Plan>,
-        body: &Body<'_>,
-        out: &mut Reading,
-        seen: &mut Seen,
-        intern: &Intern<'_>,
-    ) -> Result<Arc<Plan>, PlanError> {
-        let Body { text: body, format, honor_timestamps } = *body;
-        let scanned = text::scan(body, format).map_err(PlanError::Text)?;
-        let old = old.filter(|p| p.format == format);
-        let origins = arrange(old, body, &scanned, seen);
-        let (plan, origins) = self.finish(old, format, body, &scanned, &origins, intern)?;
-        out.start(plan.columns.columns.len());
-        let mut marks = vec![seen.window; plan.lines.len()];
-        let mut slots = vec![DROPPED; scanned.len()];
-        for (line, origin) in origins.iter().enumerate() {
-            match *origin {
-                Origin::Kept(old) => marks[line] = seen.marks.get(old as usize).copied().unwrap_or(seen.window),
-                Origin::Known { body, .. } | Origin::New(body) => slots[body as usize] = plan.lines[line].slot,
-            }
-        }
-        seen.marks = marks;
-        for (line, slot) in scanned.iter().zip(slots) {
-            out.put(slot, line.value, line.timestamp_ms.filter(|_| honor_timestamps));
-        }
-        Ok(plan)
-    }
-
-    /// Writes the plan's text, and takes the plan from those known or resolves the new lines' labels.
-    fn finish<'o>(
-        &self,
-        old: Option<&Plan>,
-        format: Format,
-        body: &[u8],
-        scanned: &[Line],
-        origins: &'o [Origin],
-        intern: &Intern<'_>,
-    ) -> Result<(Arc<Plan>, &'o [Origin]), PlanError> {
-        let mut text: Vec<u8> = Vec::with_capacity(body.len());
-        let mut lines: Vec<PlanLine> = Vec::with_capacity(origins.len());
-        for origin in origins {
-            let key_length = match *origin {
-                Origin::Kept(line) => {
-                    let Some(old) = old else { continue };
-                    let line = line as usize;
-                    text.extend_from_slice(&old.text[old.start(line)..old.lines[line].end as usize]);
-                    old.lines[line].end - old.lines[line].key
-                }
-                Origin::Known { body: line, .. } | Origin::New(line) => {
-                    let start = (line as usize).checked_sub(1).map_or(0, |i| scanned[i].end as usize);
-                    let key = &scanned[line as usize].key;
-                    text.extend_from_slice(&body[start..key.end as usize]);
-                    key.end - key.start
-                }
-            };
-            let end = u32::try_from(text.len()).map_err(|_| PlanError::Limit("the body's text is longer than 4 GiB".into()))?;
-            lines.push(PlanLine { key: end - key_length, end, slot: DROPPED });
-        }
-        let tail = &body[scanned.last().map_or(0, |l| l.end as usize)..];
-
-        let fingerprint = hash(&text);
-        let same = |p: &Plan| {
-            let same_line = |a: &PlanLine, b: &PlanLine| (a.key, a.end) == (b.key, b.end);
-            p.format == format
-                && p.lines.len() == lines.len()
-                && *p.text == *text
-                && *p.tail == *tail
-                && p.lines.iter().zip(&lines).all(|(a, b)| same_line(a, b))
-        };
-        let known = self.plans.lock().get(&fingerprint).and_then(|all| all.iter().filter_map(Weak::upgrade).find(|p| same(p)));
-        if let Some(plan) = known {
-            return Ok((plan, origins));
-        }
-
-        let mut strings = Strings::default();
-        let mut columns: Vec<Column> = REPORT.iter().map(|name| report_column(name, &mut strings)).collect();
-        let mut column_of: Vec<usize> = Vec::with_capacity(lines.len());
-        const NONE: usize = usize::MAX;
-        for origin in origins {
-            let column = match (*origin, old) {
-                (Origin::Kept(line) | Origin::Known { old: line, .. }, Some(old)) => {
-                    let slot = old.lines[line as usize].slot;
-                    old.columns.columns.get(slot as usize).map(|c| Column::clone(c))
-                }
-                (Origin::Known { body: line, .. } | Origin::New(line) | Origin::Kept(line), _) => {
-                    let line = &scanned[line as usize];
-                    self.resolve(body, line, &mut strings)?
-                }
-            };
-            match column {
-                Some(column) => {
-                    column_of.push(columns.len());
-                    columns.push(column);
-                }
-                None => column_of.push(NONE),
-            }
-        }
-        let (set, positions) = intern(columns)?;
-        for (line, column) in lines.iter_mut().zip(column_of) {
-            line.slot = positions.get(column).copied().unwrap_or(DROPPED);
-        }
-        let mut report = [0; REPORT.len()];
-        report.copy_from_slice(&positions[..REPORT.len()]);
-        let plan = Arc::new(Plan {
-            format,
-            text: text.into(),
-            lines: lines.into(),
-            tail: tail.into(),
-            columns: set,
-            report,
-            index: OnceLock::new(),
-        });
-        let mut plans = self.plans.lock();
-        plans.retain(|_, all| {
-            all.retain(|p| p.strong_count() > 0);
-            !all.is_empty()
-        });
-        plans.entry(fingerprint).or_default().push(Arc::downgrade(&plan));
-        Ok((plan, origins))
-    }
-
-    /// What a line becomes; None when relabeling drops it.
-    fn resolve(&self, body: &[u8], line: &Line, strings: &mut Strings) -> Result<Option<Column>, PlanError> {
-        let key = &body[line.key.start as usize..line.key.end as usize];
-        let fail = |reason: String| PlanError::Text(TextError::at(body, line.key.start as usize, reason));
-        let exposed = text::read_key(key, line.family).map_err(fail)?;
-        let mut draft = Draft::default();
-        for (name, value) in &exposed {
-            draft.push(strings.intern(name), strings.intern(value));
-        }
-        if self.labeling.honor_labels {
-            for (name, value) in self.target.iter() {
-                if !draft.contains(name) {
-                    draft.set(name.clone(), value.clone(), true);
-                }
-            }
-            draft.retain(|e| !e.value.is_empty());
-        } else {
-            draft.retain(|e| !e.value.is_empty());
-            let mut conflicts: Vec<(Str, Str)> = Vec::new();
-            for (name, value) in self.target.iter() {
-                let existing = draft.get(name);
-                if !existing.is_empty() {
-                    conflicts.push((name.clone(), existing.into()));
-                }
-                draft.set(name.clone(), value.clone(), true);
-            }
-            conflicts.sort_by_key(|c| c.0.len());
-            for (name, value) in conflicts {
-                let mut renamed = format!("exported_{name}");
-                while !draft.get(&renamed).is_empty() {
-                    renamed.insert_str(0, "exported_");
-                }
-                draft.set(strings.intern(&renamed), value, false);
-            }
-        }
-        if !self.labeling.rules.apply(&mut draft) || draft.is_empty() {
-            return Ok(None);
-        }
-        if draft.get(NAME).is_empty() {
-            return Err(fail("relabeling left no metric name (__name__ label)".into()));
-        }
-        self.labeling.limits.check(&draft).map_err(PlanError::Limit)?;
-        let dropped = self.target.iter().filter(|l| !draft.contains(&l.0)).map(|l| l.0.clone()).collect();
-        let own = draft.iter().filter(|e| !e.from_target).map(|e| (e.name.clone(), e.value.clone())).collect();
-        Ok(Some(Column { own: Labels::from_pairs(own), dropped }))
-    }
-}
-
-fn report_column(name: &str, strings: &mut Strings) -> Column {
-    Column { own: Labels::from_pairs(vec![(strings.intern(NAME), strings.intern(name))]), dropped: Box::default() }
-}
-
-/// The order of the lines in the new plan: the body's, and old lines that it does not have behind those they followed.
-fn arrange(old: Option<&Plan>, body: &[u8], scanned: &[Line], seen: &Seen) -> Vec<Origin> {
-    let Some(old) = old else { return (0..scanned.len() as u32).map(Origin::New).collect() };
-    // Lines of the old plan by key, until a line of the body takes them; a key that stands twice belongs to its first line.
-    let mut by_key: HashMap<&[u8], u32, FxBuildHasher> = HashMap::with_capacity_and_hasher(old.lines.len(), FxBuildHasher);
-    for line in (0..old.lines.len()).rev() {
-        by_key.insert(old.key(line), line as u32);
-    }
-    let key = |line: &Line| &body[line.key.start as usize..line.key.end as usize];
-    let mut placed = vec![false; old.lines.len()];
-    let mut matched: Vec<Option<u32>> = Vec::with_capacity(scanned.len());
-    for line in scanned {
-        let known = by_key.get(key(line)).copied().filter(|i| !placed[*i as usize]);
-        if let Some(line) = known {
-            placed[line as usize] = true;
-        }
-        matched.push(known);
-    }
-    // A second line of a key that the body has follows from the body itself.
-    for (line, placed) in placed.iter_mut().enumerate() {
-        let first = by_key.get(old.key(line)).copied().unwrap_or(line as u32);
-        *placed |= first as usize != line || !seen.is_recent(line);
-    }
-    let mut out = Vec::with_capacity(scanned.len() + 16);
-    let keep_from = |mut line: usize, placed: &mut Vec<bool>, out: &mut Vec<Origin>| {
-        while placed.get(line) == Some(&false) {
-            placed[line] = true;
-            out.push(Origin::Kept(line as u32));
-            line += 1;
-        }
-    };
-    keep_from(0, &mut placed, &mut out);
-    for (line, known) in matched.iter().enumerate() {
-        match *known {
-            None => out.push(Origin::New(line as u32)),
-            Some(old) => {
-                out.push(Origin::Known { body: line as u32, old });
-                keep_from(old as usize + 1, &mut placed, &mut out);
-            }
-        }
-    }
-    // Those whose predecessor is gone for good.
-    for line in 0..placed.len() {
-        keep_from(line, &mut placed, &mut out);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        Labels::from_pairs(pairs.iter().map(|(n, v)| (Str::from(*n), Str::from(*v))).collect())
-    }
-
-    fn intern(columns: Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> {
-        let mut sorted: Vec<Column> = columns.clone();
-        sorted.sort();
-        sorted.dedup();
-        let at = |c: &Column| sorted.iter().position(|s| s == c).map_or(0, |i| i as u32);
-        let positions = columns.iter().map(at).collect();
-        let ids = (0..sorted.len() as u32).collect();
-        Ok((Arc::new(ColumnSet { id: 0, columns: sorted.into_iter().map(Arc::new).collect(), ids }), positions))
-    }
-
-    fn body(text: &[u8]) -> Body<'_> {
-        Body { text, format: Format::Prometheus, honor_timestamps: true }
-    }
-
-    fn context(honor_labels: bool, target: &[(&str, &str)]) -> Context {
-        Context::new(Arc::new(Labeling { honor_labels, ..Labeling::default() }), labels(target))
-    }
-
-    /// Series and values of a reading, with the bits of its floats.
-    fn series(plan: &Plan, reading: &Reading, target: &Labels) -> BTreeMap<Labels, u64> {
-        let full = |slot: usize| {
-            let column = &plan.columns.columns[slot];
-            Labels::merge(&column.own, target, &column.dropped)
-        };
-        let present = reading.row.iter().enumerate().filter(|(_, v)| v.to_bits() != ABSENT_BITS);
-        present.map(|(slot, value)| (full(slot), value.to_bits())).collect()
-    }
-
-    fn read(context: &Context, plan: &mut Option<Arc<Plan>>, seen: &mut Seen, text: &str) -> (BTreeMap<Labels, u64>, Reading, bool) {
-        let mut reading = Reading::default();
-        let walked = plan.as_ref().is_some_and(|p| p.walk(&body(text.as_bytes()), &mut reading, seen).is_ok());
-        if !walked {
-            let new = context.scan(plan.as_deref(), &body(text.as_bytes()), &mut reading, seen, &intern);
-            *plan = Some(new.unwrap());
-        }
-        (series(plan.as_ref().unwrap(), &reading, &context.target), reading, walked)
-    }
-
-    #[test]
-    fn target_labels_win_and_what_was_exposed_is_renamed() {
-        let check = |honor: bool, body: &str, want: &[(&str, &str)]| {
-            let context = context(honor, &[("instance", "i"), ("job", "j")]);
-            let (got, _, _) = read(&context, &mut None, &mut Seen::default(), body);
-            assert_eq!(got.keys().collect::<Vec<_>>(), [&labels(want)], "{body}");
-        };
-        check(false, "a 1\n", &[("__name__", "a"), ("instance", "i"), ("job", "j")]);
-        check(false, "a{job=\"x\"} 1\n", &[("__name__", "a"), ("exported_job", "x"), ("instance", "i"), ("job", "j")]);
-        check(
-            false,
-            "a{job=\"x\",exported_job=\"y\"} 1\n",
-            &[("__name__", "a"), ("exported_exported_job", "x"), ("exported_job", "y"), ("instance", "i"), ("job", "j")],
-        );
-        check(true, "a{job=\"x\"} 1\n", &[("__name__", "a"), ("instance", "i"), ("job", "x")]);
-        check(true, "a{instance=\"\"} 1\n", &[("__name__", "a"), ("job", "j")]);
-        check(false, "a{instance=\"\"} 1\n", &[("__name__", "a"), ("instance", "i"), ("job", "j")]);
-    }
-
-    #[test]
-    fn the_first_of_equal_series_wins_and_the_rest_are_counted() {
-        let context = context(false, &[]);
-        let (mut plan, mut seen) = (None, Seen::default());
-        for _ in 0..2 {
-            let (got, reading, _) = read(&context, &mut plan, &mut seen, "a 1\na{b=\"\"} 2\na 3\n");
-            assert_eq!(got.values().copied().collect::<Vec<_>>(), [1f64.to_bits()]);
-            assert_eq!((reading.lines, reading.duplicates, reading.kept()), (3, 2, 1));
-        }
-    }
-
-    #[test]
-    fn timestamps_leave_the_row_only_when_they_are_honoured() {
-        let context = context(false, &[]);
-        let (mut plan, mut seen) = (None, Seen::default());
-        for _ in 0..2 {
-            let (got, reading, _) = read(&context, &mut plan, &mut seen, "a 1 17\nb 2\n");
-            assert_eq!((got.len(), reading.timed.len(), reading.timed[0].time_ms), (1, 1, 17));
-        }
-        let mut reading = Reading::default();
-        let ignoring = Body { honor_timestamps: false, ..body(b"a 1 17\nb 2\n") };
-        plan.unwrap().walk(&ignoring, &mut reading, &mut seen).unwrap();
-        assert_eq!((reading.kept(), reading.timed.len()), (2, 0));
-    }
-
-    #[test]
-    fn equal_targets_share_a_plan() {
-        let context = context(false, &[]);
-        let (mut one, mut two) = (None, None);
-        read(&context, &mut one, &mut Seen::default(), "# TYPE a gauge\na 1\n");
-        read(&context, &mut two, &mut Seen::default(), "# TYPE a gauge\na 2\n");
-        assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));
-    }
-
-    #[test]
-    fn a_line_that_is_gone_for_long_leaves_the_plan() {
-        let context = context(false, &[]);
-        let (mut plan, mut seen) = (None, Seen::default());
-        read(&context, &mut plan, &mut seen, "a 1\nb 2\nc 3\n");
-        assert!(!seen.turn());
-        read(&context, &mut plan, &mut seen, "a 1\nc 3\n");
-        assert!(seen.turn());
-        let mut reading = Reading::default();
-        let pruned = context.scan(plan.as_deref(), &body(b"a 1\nc 3\n"), &mut reading, &mut seen, &intern).unwrap();
-        assert_eq!((pruned.line_count(), reading.kept()), (2, 2));
-    }
-
-    fn bodies() -> impl Strategy<Value = String> {
-        let line = (0..24u8, 0..5u8, -3i64..1000);
-        prop::collection::vec(line, 0..40).prop_map(|lines| {
-            let text = |(key, form, value): (u8, u8, i64)| match form {
-                0 => format!("# HELP m{key} text {value}\nm{key} {value}\n"),
-                1 => format!("m{key}{{a=\"{{\",b=\"\\\"}} 1\"}} {value}e-1\n"),
-                2 => format!("m{key}{{}} NaN\n\n"),
-                3 => format!("m{key}  {value}.5 \n"),
-                _ => format!("m{key} {value}\n"),
-            };
-            lines.into_iter().map(text).collect()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn a_walk_says_what_a_scan_says(bodies in prop::collection::vec(bodies(), 1..8)) {
-            let context = context(false, &[("job", "j")]);
-            let (mut plan, mut seen) = (None, Seen::default());
-            for body in &bodies {
-                for _ in 0..2 {
-                    let (got, reading, _) = read(&context, &mut plan, &mut seen, body);
-                    let (want, scanned, _) = read(&context, &mut None, &mut Seen::default(), body);
-                    prop_assert_eq!(got, want);
-                    prop_assert_eq!((reading.lines, reading.duplicates), (scanned.lines, scanned.duplicates));
-                }
-            }
-        }
-
-        #[test]
-        fn no_text_makes_it_panic(text in "[a-c{}\"\\\\=,# \n0-9.eE+-]{0,60}", other in "[a-c{}\"=# \n0-9]{0,60}") {
-            let context = context(false, &[]);
-            let mut reading = Reading::default();
-            for format in [Format::Prometheus, Format::OpenMetrics] {
-                let mut seen = Seen::default();
-                let body = |text, format| Body { text, format, honor_timestamps: true };
-                if let Ok(plan) = context.scan(None, &body(text.as_bytes(), format), &mut reading, &mut seen, &intern) {
-                    let walked = plan.walk(&body(text.as_bytes(), format), &mut reading, &mut seen);
-                    let _ = plan.walk(&body(other.as_bytes(), format), &mut reading, &mut seen);
-                    prop_assert!(walked.is_ok() || text.contains('\t') || text.contains(' '));
-                }
-            }
-        }
     }
 }

@@ -17,9 +17,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::context::Context;
 use super::fetch::Client;
+use super::labeling::ContextKey;
 use super::metadata::{self, Metadata};
-use super::plan::{Context, ContextKey, Plan};
+use super::plan::Plan;
 use super::settings::{PoolSettings, TargetSettings};
 use super::target::{spread, Counters, Pool, Shown, Signal, State, Stop, Target};
 use crate::labels::{Labels, Strings};
@@ -109,7 +111,8 @@ impl Engine {
                         return Err(reason);
                     }
                 };
-                let shared = Pool { settings, client, storage: storage.clone(), counters: counters.clone(), buffers: Mutex::default() };
+                let shared =
+                    Pool { settings, client, storage: storage.clone(), counters: counters.clone(), buffers: Mutex::default() };
                 RunningPool { said, shared: Arc::new(shared), contexts: HashMap::new(), targets: HashMap::new() }
             }
         };
@@ -146,7 +149,13 @@ impl Engine {
         failed.map_or(Ok(()), Err)
     }
 
-    fn start(&self, name: &str, pool: &mut RunningPool, target: &TargetSettings, storage: &Arc<Storage>) -> Result<Running, String> {
+    fn start(
+        &self,
+        name: &str,
+        pool: &mut RunningPool,
+        target: &TargetSettings,
+        storage: &Arc<Storage>,
+    ) -> Result<Running, String> {
         let group = storage.group(name, &target.labels).map_err(|e| format!("pool {name}: {e}"))?;
         let context = pool.context(&target.labels);
         let (signal, receiver) = watch::channel(Signal { flags: target.flags, stop: None });
@@ -274,7 +283,9 @@ impl Scraper {
             let mut held = Vec::new();
             for (name, pool) in &engine.pools {
                 for ((url, _), running) in &pool.targets {
-                    let Some(plan) = running.shown.plan.lock().clone() else { continue };
+                    let Some(plan) = running.shown.plan.lock().clone() else {
+                        continue;
+                    };
                     for m in read.entry(Arc::as_ptr(&plan)).or_insert_with(|| metadata::read(&plan)).iter() {
                         all.push((name.clone(), url.clone(), m.metric.clone(), m.kind.clone(), m.help.clone(), m.unit.clone()));
                     }
@@ -314,7 +325,9 @@ impl Scraper {
 
     fn close(&self, py: Python<'_>) {
         py.detach(|| {
-            let Some(mut engine) = self.engine.lock().take() else { return };
+            let Some(mut engine) = self.engine.lock().take() else {
+                return;
+            };
             for pool in std::mem::take(&mut engine.pools).into_values() {
                 engine.stop_all(pool.targets, Stop::Leave);
             }

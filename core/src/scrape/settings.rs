@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyMapping;
 
 use super::fetch::{Address, Credentials, FetchSettings, Secret};
-use super::plan::{LabelLimits, Labeling};
+use super::labeling::{LabelLimits, Labeling};
 use super::tls::TlsSettings;
 use crate::labels::{Labels, Strings};
 use crate::relabel::Rules;
@@ -62,7 +62,8 @@ const POOL_KEYS: [&str; 17] = [
     "enable_compression",
     "accept",
 ];
-const TARGET_KEYS: [&str; 7] = ["url", "labels", "interval_seconds", "timeout_seconds", "every_second", "terminating", "not_ready"];
+const TARGET_KEYS: [&str; 7] =
+    ["url", "labels", "interval_seconds", "timeout_seconds", "every_second", "terminating", "not_ready"];
 
 /// A mapping whose keys are known; None counts as absent.
 struct Reader<'py> {
@@ -103,7 +104,9 @@ impl<'py> Reader<'py> {
 
     /// A value that is not shown in errors, since it may be secret.
     fn text(&self, key: &str) -> PyResult<Option<String>> {
-        let Some(value) = self.item(key)? else { return Ok(None) };
+        let Some(value) = self.item(key)? else {
+            return Ok(None);
+        };
         value.extract().map(Some).map_err(|_| self.fail(key, "expected a string"))
     }
 
@@ -112,12 +115,16 @@ impl<'py> Reader<'py> {
     }
 
     fn count(&self, key: &str) -> PyResult<usize> {
-        let Some(value) = self.item(key)? else { return Ok(0) };
+        let Some(value) = self.item(key)? else {
+            return Ok(0);
+        };
         value.extract().map_err(|_| self.fail(key, "expected a whole number of at least 0; 0 is no limit"))
     }
 
     fn seconds(&self, key: &str) -> PyResult<Option<Duration>> {
-        let Some(value) = self.item(key)? else { return Ok(None) };
+        let Some(value) = self.item(key)? else {
+            return Ok(None);
+        };
         let seconds: f64 = value.extract().map_err(|_| self.fail(key, "expected a number of seconds"))?;
         if !(0.001..1e9).contains(&seconds) {
             return Err(self.fail(key, "expected at least 0.001 seconds"));
@@ -170,7 +177,9 @@ fn credentials(reader: &Reader<'_>) -> PyResult<Credentials> {
 }
 
 fn tls(reader: &Reader<'_>) -> PyResult<TlsSettings> {
-    let Some(value) = reader.item("tls")? else { return Ok(TlsSettings::default()) };
+    let Some(value) = reader.item("tls")? else {
+        return Ok(TlsSettings::default());
+    };
     let keys = ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify"];
     let reader = Reader::new(&value, "tls", &keys)?;
     let settings = TlsSettings {
@@ -228,7 +237,12 @@ impl PoolSettings {
 }
 
 impl TargetSettings {
-    pub fn from_python(pool: &str, settings: &PoolSettings, target: &Bound<'_, PyAny>, strings: &mut Strings) -> PyResult<TargetSettings> {
+    pub fn from_python(
+        pool: &str,
+        settings: &PoolSettings,
+        target: &Bound<'_, PyAny>,
+        strings: &mut Strings,
+    ) -> PyResult<TargetSettings> {
         let reader = Reader::new(target, &format!("pool {pool}: target"), &TARGET_KEYS)?;
         let url = reader.text("url")?.ok_or_else(|| reader.fail("url", "is missing"))?;
         let address = Address::parse(&url).map_err(|e| reader.fail("url", &e))?;

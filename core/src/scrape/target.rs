@@ -13,8 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::context::Context;
 use super::fetch::{Address, Answer, Client, Connection, FetchError};
-use super::plan::{Body, Context, Plan, PlanError, Reading, Seen};
+use super::plan::{Body, Plan, PlanError, Reading, Seen};
 use super::settings::{Flags, PoolSettings};
 use crate::labels::Labels;
 use crate::tsdb::columns::{Column, ColumnSet, MISSING};
@@ -28,6 +29,10 @@ const TOLERANCE_MS: i64 = 2;
 const FIRST_SCRAPE_WITHIN_MS: i64 = 1000;
 /// The interval of targets that may be gone soon, or up soon.
 const HASTE_MS: i64 = 1000;
+/// A target that was up and fails may be a pod that ends, and its process be faster than the word of its end: that is waited
+/// for so long, or for an interval, before the failure counts. A pod's end takes the way of API server, operator and poll;
+/// that of a job's pod also kubelet's, which looks each second.
+const WORD_WITHIN_MS: u64 = 3000;
 /// How often a target that never was up and is not ready is tried in haste; afterwards at its interval.
 const HASTY_TRIES: u32 = 60;
 /// After so many scrapes, lines that none of them had leave the scan plan.
@@ -151,6 +156,8 @@ pub struct State {
     timed: TimedSamples,
     kept: Vec<Connection>,
     was_up: bool,
+    /// The last scrape succeeded.
+    is_up: bool,
     tries: u32,
     last_ms: i64,
     /// A terminating target refused: nothing is left to scrape.
@@ -288,37 +295,55 @@ impl Target {
             count(&counters.body_bytes, body.len());
             let large = body.len() >= LARGE_BODY_BYTES;
             let mut take = || self.take(&body, &answer, time_ms, started);
-            if large { tokio::task::block_in_place(take) } else { take() }
+            if large {
+                tokio::task::block_in_place(take)
+            } else {
+                take()
+            }
         });
-        let mut buffers = pool.buffers.lock();
         // Neither one outsized body nor a burst of scrapes keeps its memory.
-        if body.capacity() < LARGE_BODY_BYTES && buffers.len() < BUFFERS_MAX {
-            buffers.push(body);
+        if body.capacity() < LARGE_BODY_BYTES {
+            let mut buffers = pool.buffers.lock();
+            if buffers.len() < BUFFERS_MAX {
+                buffers.push(body);
+            }
         }
-        drop(buffers);
-        let mut status = Status { last_scrape_ms: time_ms, ..Status::default() };
+        let duration_seconds = started.elapsed().as_secs_f64();
+        let mut status = Status { last_scrape_ms: time_ms, duration_seconds, ..Status::default() };
         match taken {
             Ok((samples, series)) => {
-                self.state.was_up = true;
+                (self.state.was_up, self.state.is_up) = (true, true);
                 (status.health, status.samples, status.series) = (Health::Up, samples, series);
             }
             Err(reason) => {
                 count(&counters.scrapes_failed, 1);
                 (status.health, status.last_error) = (Health::Down, reason);
+                let flags = if self.state.is_up { self.word_of_the_end().await } else { flags };
+                self.state.is_up = false;
                 if flags.terminating {
                     if refused {
                         self.end();
                         self.state.ended = true;
                     }
                 } else if !flags.not_ready || self.state.was_up {
-                    if let Err(e) = self.append_failure(time_ms, started) {
+                    if let Err(e) = self.append_failure(time_ms, duration_seconds) {
                         status.last_error = format!("{}; and cannot store that: {e}", status.last_error);
                     }
                 }
             }
         }
-        status.duration_seconds = started.elapsed().as_secs_f64();
         *self.shown.status.lock() = status;
+    }
+
+    /// What discovery says now, or, where it says nothing of an end, in a moment. A target that is taken away meanwhile ends
+    /// in `run`.
+    async fn word_of_the_end(&mut self) -> Flags {
+        let mut signal = self.signal.clone();
+        let patience = Duration::from_millis(WORD_WITHIN_MS).min(self.interval);
+        // Silence is an answer too.
+        let _ = tokio::time::timeout(patience, signal.wait_for(|s| s.flags.terminating)).await;
+        let flags = signal.borrow().flags;
+        flags
     }
 
     /// Reads a body and appends it; returns its samples, and those left after relabeling.
@@ -381,14 +406,14 @@ impl Target {
     }
 
     /// A row that says only that the scrape failed.
-    fn append_failure(&mut self, time_ms: i64, started: Instant) -> Result<(), PlanError> {
+    fn append_failure(&mut self, time_ms: i64, duration_seconds: f64) -> Result<(), PlanError> {
         let plan = match &self.state.plan {
             Some(plan) => plan.clone(),
             None => self.context.empty(&self.pool.intern())?,
         };
         with_reading(|reading| {
             reading.start(plan.columns.columns.len());
-            fill_report(&plan, reading, [0.0, started.elapsed().as_secs_f64(), 0.0, 0.0, 0.0]);
+            fill_report(&plan, reading, [0.0, duration_seconds, 0.0, 0.0, 0.0]);
             self.append(time_ms, &plan.columns, &reading.row)
         })?;
         Ok(())

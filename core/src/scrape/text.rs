@@ -268,7 +268,10 @@ pub fn read_key(key: &[u8], family: Family) -> Result<Vec<(String, String)>, Str
     let name = &key[..name_end];
     if !name.is_empty() {
         if !is_name(name, true) {
-            return Err(format!("{:?} is no metric name; names in other characters are quoted in the braces", String::from_utf8_lossy(name)));
+            return Err(format!(
+                "{:?} is no metric name; names in other characters are quoted in the braces",
+                String::from_utf8_lossy(name)
+            ));
         }
         labels.push(("__name__".into(), String::from_utf8_lossy(name).into_owned()));
     }
@@ -376,7 +379,9 @@ fn format_number(value: f64) -> String {
         return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
     }
     let scientific = format!("{value:e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    let Some((digits, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
     let exponent: i32 = exponent.parse().unwrap_or(0);
     // Go's %g: an exponent from a million on.
     if (-4..6).contains(&exponent) {
@@ -403,7 +408,8 @@ mod tests {
         let error = scan(body.as_bytes(), Format::Prometheus).unwrap_err();
         assert_eq!(error.to_string(), "line 8: expected a number after the metric: \"c\\t 0x \"");
         let got = samples(&body[..body.len() - 7], Format::Prometheus);
-        let want = vec![("a".into(), 1.0, None), ("a{x=\"} 5\"}".into(), 2500.0, Some(17)), ("b{}".into(), f64::NEG_INFINITY, None)];
+        let want =
+            vec![("a".into(), 1.0, None), ("a{x=\"} 5\"}".into(), 2500.0, Some(17)), ("b{}".into(), f64::NEG_INFINITY, None)];
         assert_eq!(got, want);
     }
 

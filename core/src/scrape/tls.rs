@@ -39,7 +39,8 @@ impl Tls {
 
     pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
         let name = self.settings.server_name.as_deref().unwrap_or(host);
-        ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no name that a certificate can have; set server_name"))
+        ServerName::try_from(name.to_owned())
+            .map_err(|_| format!("{name:?} is no name that a certificate can have; set server_name"))
     }
 
     /// The configuration that the files now give.
@@ -76,7 +77,8 @@ impl Tls {
             (Some(cert), Some(key)) => (cert, key),
             _ => return Err("cert_file and key_file belong together: set both or neither".into()),
         };
-        let key = PrivateKeyDer::from_pem_file(key_file).map_err(|e| format!("cannot read key_file {}: {e}", key_file.display()))?;
+        let key =
+            PrivateKeyDer::from_pem_file(key_file).map_err(|e| format!("cannot read key_file {}: {e}", key_file.display()))?;
         builder
             .with_client_auth_cert(certificates(cert_file, "cert_file")?, key)
             .map_err(|e| format!("cannot use cert_file {}: {e}", cert_file.display()))

@@ -174,7 +174,12 @@ impl Reader<'_> {
                     None => HashSet::new(),
                     Some(base) => match known.sets.get(&base) {
                         Some(set) => set.ids.iter().copied().collect(),
-                        None => return Err(StorageError::corrupt("the catalog", format!("column set {id} builds on {base}, which is lost"))),
+                        None => {
+                            return Err(StorageError::corrupt(
+                                "the catalog",
+                                format!("column set {id} builds on {base}, which is lost"),
+                            ))
+                        }
                     },
                 };
                 for _ in 0..cursor.count()? {
@@ -184,7 +189,8 @@ impl Reader<'_> {
                     ids.insert(cursor.number()?);
                 }
                 let columns: Option<Vec<_>> = ids.iter().map(|i| self.columns.get(i).map(|c| (c.clone(), *i))).collect();
-                let mut columns = columns.ok_or_else(|| StorageError::corrupt("the catalog", format!("column set {id} has a column that is lost")))?;
+                let mut columns = columns
+                    .ok_or_else(|| StorageError::corrupt("the catalog", format!("column set {id} has a column that is lost")))?;
                 columns.sort();
                 known.sets.insert(id, self.column_sets.restore_set(id, columns));
             }

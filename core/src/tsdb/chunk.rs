@@ -74,7 +74,9 @@ impl OpenChunk {
     pub fn read(&self, columns: &[u32]) -> Result<Vec<f64>> {
         let rows = self.len();
         let mut out = vec![ABSENT; columns.len() * rows];
-        let Some(last) = self.set() else { return Ok(out) };
+        let Some(last) = self.set() else {
+            return Ok(out);
+        };
         let mut cursor = Cursor::new(&self.log);
         let mut values: Vec<f64> = Vec::new();
         for (part, (start, set)) in self.sets.iter().enumerate() {
@@ -88,7 +90,11 @@ impl OpenChunk {
                 columns.to_vec()
             } else {
                 let mut back = vec![MISSING; last.len()];
-                set.positions_in(last).iter().enumerate().filter(|(_, p)| **p != MISSING).for_each(|(i, p)| back[*p as usize] = i as u32);
+                set.positions_in(last)
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, p)| **p != MISSING)
+                    .for_each(|(i, p)| back[*p as usize] = i as u32);
                 columns.iter().map(|c| back[*c as usize]).collect()
             };
             for at in *start..end {
@@ -204,7 +210,8 @@ impl Pack {
     }
 
     pub fn inflate(&self, chunk: &[u8]) -> Result<Vec<u8>> {
-        let packed = chunk.get(self.start as usize..self.end()).ok_or_else(|| StorageError::corrupt("a chunk", "a pack lies outside"))?;
+        let packed =
+            chunk.get(self.start as usize..self.end()).ok_or_else(|| StorageError::corrupt("a chunk", "a pack lies outside"))?;
         if crc32fast::hash(packed) != self.crc {
             return Err(StorageError::corrupt("a chunk", "the checksum of a pack is wrong"));
         }

@@ -158,7 +158,9 @@ impl ChunkFiles {
         let mut found: Vec<(u64, PathBuf)> = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|e| StorageError::file("list", folder, &e))? {
             let path = entry.map_err(|e| StorageError::file("list", folder, &e))?.path();
-            if let Some(number) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".chunks")).and_then(|n| n.parse().ok()) {
+            if let Some(number) =
+                path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".chunks")).and_then(|n| n.parse().ok())
+            {
                 found.push((number, path));
             }
         }
@@ -179,7 +181,13 @@ impl ChunkFiles {
         Ok(ChunkFiles { folder: folder.to_owned(), files: Mutex::new(files), writing: Mutex::new(None) })
     }
 
-    fn read(number: u64, path: &Path, verify: bool, each: &mut dyn FnMut(Sealed) -> Result<()>, lost: &mut dyn FnMut(String)) -> Result<Arc<ChunkFile>> {
+    fn read(
+        number: u64,
+        path: &Path,
+        verify: bool,
+        each: &mut dyn FnMut(Sealed) -> Result<()>,
+        lost: &mut dyn FnMut(String),
+    ) -> Result<Arc<ChunkFile>> {
         let file = File::open(path).map_err(|e| StorageError::file("open", path, &e))?;
         let length = file.metadata().map_err(|e| StorageError::file("read", path, &e))?.len();
         if length < HEADER_BYTES as u64 {
@@ -213,16 +221,23 @@ impl ChunkFiles {
     /// Appends a chunk and gives it back as readers see it. Durable after `sync`.
     pub fn append(&self, bytes: &[u8], now: i64) -> Result<Sealed> {
         let mut writing = self.writing.lock();
-        let full = writing.as_ref().is_some_and(|w| w.mapped.bytes() + bytes.len() as u64 > FILE_BYTES || now - w.since > FILE_MILLISECONDS);
+        let full = writing
+            .as_ref()
+            .is_some_and(|w| w.mapped.bytes() + bytes.len() as u64 > FILE_BYTES || now - w.since > FILE_MILLISECONDS);
         if full || writing.is_none() {
             self.close(&mut writing)?;
             *writing = Some(self.create(now, bytes.len() as u64)?);
         }
-        let Some(w) = writing.as_mut() else { return Err(StorageError::corrupt("chunk files", "BUG: none is open")) };
+        let Some(w) = writing.as_mut() else {
+            return Err(StorageError::corrupt("chunk files", "BUG: none is open"));
+        };
         let start = w.mapped.bytes();
         w.file.write_all_at(bytes, start).map_err(|e| StorageError::file("write", &w.mapped.path, &e))?;
         w.dirty = true;
-        let (sealed, next) = w.mapped.chunk_at(start)?.ok_or_else(|| StorageError::corrupt("chunk files", "BUG: what was written is not there"))?;
+        let (sealed, next) = w
+            .mapped
+            .chunk_at(start)?
+            .ok_or_else(|| StorageError::corrupt("chunk files", "BUG: what was written is not there"))?;
         w.mapped.used.store(next, Relaxed);
         Ok(sealed)
     }

@@ -149,7 +149,8 @@ impl Decoder {
     }
 
     fn body(&mut self, tag: u8, cursor: &mut Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Result<()> {
-        let divisor = *POWERS.get(usize::from(tag & 0xf)).ok_or_else(|| StorageError::corrupt("a column", "its exponent is too large"))?;
+        let divisor =
+            *POWERS.get(usize::from(tag & 0xf)).ok_or_else(|| StorageError::corrupt("a column", "its exponent is too large"))?;
         let value = |integer: i64| integer as f64 / divisor;
         match tag >> 4 {
             EMPTY if count == 0 => {}
@@ -189,7 +190,8 @@ impl Decoder {
                 }
             }
             XOR => {
-                let planes = cursor.take(count.checked_mul(8).ok_or_else(|| StorageError::corrupt("a column", "it is too long"))?)?;
+                let planes =
+                    cursor.take(count.checked_mul(8).ok_or_else(|| StorageError::corrupt("a column", "it is too long"))?)?;
                 let mut before = 0u64;
                 for row in 0..count {
                     let mut bits = 0u64;
@@ -216,7 +218,8 @@ pub fn encode_integers(values: &[i64], out: &mut Vec<u8>) {
     put_signed(out, first);
     let delta = values.get(1).map_or(0, |v| v.wrapping_sub(first));
     put_signed(out, delta);
-    let rest: Vec<u64> = values.windows(3).map(|w| zigzag(w[2].wrapping_sub(w[1]).wrapping_sub(w[1].wrapping_sub(w[0])))).collect();
+    let rest: Vec<u64> =
+        values.windows(3).map(|w| zigzag(w[2].wrapping_sub(w[1]).wrapping_sub(w[1].wrapping_sub(w[0])))).collect();
     pack(out, &rest, width(&rest).0);
 }
 
@@ -370,10 +373,23 @@ mod tests {
     use proptest::prelude::*;
 
     fn column() -> impl Strategy<Value = Vec<f64>> {
-        let mixed = prop_oneof![any::<f64>(), any::<i32>().prop_map(f64::from), Just(ABSENT), Just(STALE), Just(-0.0), Just(f64::INFINITY)];
+        let mixed = prop_oneof![
+            any::<f64>(),
+            any::<i32>().prop_map(f64::from),
+            Just(ABSENT),
+            Just(STALE),
+            Just(-0.0),
+            Just(f64::INFINITY)
+        ];
         prop_oneof![
             prop::collection::vec(mixed, 1..130),
-            prop::collection::vec(0i64..1000, 1..130).prop_map(|steps| steps.iter().scan(0, |sum, s| { *sum += s; Some(*sum as f64) }).collect()),
+            prop::collection::vec(0i64..1000, 1..130).prop_map(|steps| steps
+                .iter()
+                .scan(0, |sum, s| {
+                    *sum += s;
+                    Some(*sum as f64)
+                })
+                .collect()),
             prop::collection::vec(any::<i32>().prop_map(|v| f64::from(v) / 1000.0), 1..130),
             (any::<f64>(), 1usize..130).prop_map(|(v, n)| vec![v; n]),
         ]

@@ -107,7 +107,11 @@ struct Inner {
 
 impl ColumnSets {
     /// The set of these columns, and where each of them stands in it. Equal columns stand in one place.
-    pub fn intern(&self, columns: Vec<Column>, record: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<(Arc<ColumnSet>, Vec<u32>)> {
+    pub fn intern(
+        &self,
+        columns: Vec<Column>,
+        record: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<(Arc<ColumnSet>, Vec<u32>)> {
         let mut inner = self.0.lock();
         let mut shared = Vec::with_capacity(columns.len());
         for column in columns {
@@ -159,7 +163,12 @@ impl ColumnSets {
     }
 
     /// The set of those columns of `base` for which `keep` holds.
-    pub fn subset(&self, base: &ColumnSet, keep: impl Fn(usize) -> bool, record: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<Arc<ColumnSet>> {
+    pub fn subset(
+        &self,
+        base: &ColumnSet,
+        keep: impl Fn(usize) -> bool,
+        record: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<Arc<ColumnSet>> {
         let sorted = (0..base.len()).filter(|i| keep(*i)).map(|i| (base.columns[i].clone(), base.ids[i])).collect();
         self.0.lock().set(sorted, Some(base), record)
     }
@@ -213,7 +222,12 @@ impl Inner {
         Ok((column, id))
     }
 
-    fn set(&mut self, sorted: Vec<(Arc<Column>, u32)>, base: Option<&ColumnSet>, record: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<Arc<ColumnSet>> {
+    fn set(
+        &mut self,
+        sorted: Vec<(Arc<Column>, u32)>,
+        base: Option<&ColumnSet>,
+        record: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<Arc<ColumnSet>> {
         let hash = hash_of(&sorted);
         for known in self.by_hash.get(&hash).into_iter().flatten().filter_map(Weak::upgrade) {
             if known.len() == sorted.len() && known.ids.iter().zip(&sorted).all(|(id, new)| *id == new.1) {

@@ -47,7 +47,8 @@ pub fn check_header(kind: Kind, bytes: &[u8], path: &Path) -> Result<()> {
         return Err(StorageError::corrupt(what(), "its header is damaged"));
     }
     if bytes[6] != kind.version || bytes[8..HEADER_BYTES].iter().any(|b| *b != 0) {
-        let reason = format!("it has version {} and features that this Bellbuoy does not know; use the newer one that wrote it", bytes[6]);
+        let reason =
+            format!("it has version {} and features that this Bellbuoy does not know; use the newer one that wrote it", bytes[6]);
         return Err(StorageError::corrupt(what(), reason));
     }
     Ok(())
@@ -99,7 +100,8 @@ impl<'a> Iterator for Frames<'a> {
                 return Some((start, payload));
             }
             let from = self.at + 1;
-            let next = memchr::memmem::find(self.bytes.get(from..).unwrap_or(&[]), &FRAME_MARK).map_or(self.bytes.len(), |i| from + i);
+            let next =
+                memchr::memmem::find(self.bytes.get(from..).unwrap_or(&[]), &FRAME_MARK).map_or(self.bytes.len(), |i| from + i);
             self.lost += next - self.at;
             self.at = next;
         }
@@ -178,7 +180,9 @@ pub fn sync_folder(path: &Path) -> Result<()> {
 /// Replaces a file as a whole: there is the old one or the new one, never a half.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let next = path.with_extension("new");
-    let written = File::create(&next).and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all())).and_then(|()| std::fs::rename(&next, path));
+    let written = File::create(&next)
+        .and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all()))
+        .and_then(|()| std::fs::rename(&next, path));
     written.map_err(|e| StorageError::file("write", path, &e))?;
     path.parent().map_or(Ok(()), sync_folder)
 }

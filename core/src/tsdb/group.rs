@@ -77,7 +77,9 @@ impl Group {
         let set = state.fit(storage, columns)?;
         let mut next = vec![ABSENT; set.len()];
         match &state.given {
-            Some((given, places)) if Arc::ptr_eq(given, columns) => places.iter().zip(values).for_each(|(at, v)| next[*at as usize] = *v),
+            Some((given, places)) if Arc::ptr_eq(given, columns) => {
+                places.iter().zip(values).for_each(|(at, v)| next[*at as usize] = *v)
+            }
             _ => next.copy_from_slice(values),
         }
         let mut done = Appended::default();
@@ -96,7 +98,9 @@ impl Group {
     /// Ends all series of the group at this time: the target is gone.
     pub(super) fn end(&self, storage: &Inner, time: i64) -> Result<()> {
         let mut state = self.state.lock();
-        let (Some(set), Some(last)) = (state.set.clone(), state.last_time) else { return Ok(()) };
+        let (Some(set), Some(last)) = (state.set.clone(), state.last_time) else {
+            return Ok(());
+        };
         let next: Vec<f64> = state.row.iter().map(|v| if is_live(*v) { STALE } else { ABSENT }).collect();
         if next.iter().all(|v| is_absent(*v)) {
             return Ok(());
@@ -176,6 +180,13 @@ impl Group {
         (state.row.iter().filter(|v| is_live(**v)).count(), state.open.bytes() + state.row.capacity() * 8, state.sealed.len())
     }
 
+    /// The times of the first and the last row that are still held.
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        let state = self.state.lock();
+        let first = state.sealed.iter().map(|c| c.start()).chain(state.open.times.first().copied()).min()?;
+        Some((first, state.last_time.unwrap_or(first)))
+    }
+
     /// Calls back for each column that has a value in the last row.
     pub fn each_live(&self, mut each: impl FnMut(&super::columns::Column)) {
         let state = self.state.lock();
@@ -196,7 +207,15 @@ impl Group {
     }
 
     /// Takes a row from the log, in the set that it was written with. Rows that chunks have already are passed over.
-    pub(super) fn restore_row(&self, storage: &Inner, number: u64, time: i64, set: &Arc<ColumnSet>, values: &[f64], segment: u64) -> Result<()> {
+    pub(super) fn restore_row(
+        &self,
+        storage: &Inner,
+        number: u64,
+        time: i64,
+        set: &Arc<ColumnSet>,
+        values: &[f64],
+        segment: u64,
+    ) -> Result<()> {
         let mut state = self.state.lock();
         if number < state.next || state.last_time.is_some_and(|last| time <= last) {
             // Sealed already. It is still the predecessor of the next row.

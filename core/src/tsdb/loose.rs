@@ -67,6 +67,14 @@ impl LooseSeries {
         }
     }
 
+    /// The times of the first and the last sample that are still held.
+    fn time_range(&self) -> Option<(i64, i64)> {
+        let state = self.state.lock();
+        let open = state.open.first().zip(state.open.last()).map(|(first, last)| (first.0, last.0));
+        let sealed = state.sealed.iter().map(|(chunk, at)| (chunk.entries[*at].start, chunk.entries[*at].end));
+        sealed.chain(open).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
     pub fn add_sealed(&self, chunk: Arc<SealedSeries>, at: usize) {
         self.state.lock().sealed.push((chunk, at));
     }
@@ -74,7 +82,8 @@ impl LooseSeries {
     pub fn view(&self, start: i64, end: i64) -> LooseView {
         let state = self.state.lock();
         let open = state.open.partition_point(|s| s.0 < start)..state.open.partition_point(|s| s.0 <= end);
-        let overlaps = |(chunk, at): &&(Arc<SealedSeries>, usize)| chunk.entries[*at].start <= end && chunk.entries[*at].end >= start;
+        let overlaps =
+            |(chunk, at): &&(Arc<SealedSeries>, usize)| chunk.entries[*at].start <= end && chunk.entries[*at].end >= start;
         LooseView { open: state.open[open].to_vec(), sealed: state.sealed.iter().filter(overlaps).cloned().collect() }
     }
 
@@ -108,6 +117,12 @@ struct Inner {
 impl LooseStore {
     pub fn new() -> LooseStore {
         LooseStore { segment: AtomicU64::new(u64::MAX), ..LooseStore::default() }
+    }
+
+    /// The times of the first and the last sample that any series holds.
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        let ranges = self.inner.read().by_id.values().filter_map(|s| s.time_range()).collect::<Vec<_>>();
+        ranges.into_iter().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// The series with these labels; `record` is told of a new one before it can be referred to.
@@ -171,7 +186,12 @@ impl LooseStore {
     }
 
     /// Seals all open logs as chunks that `write` stores. Samples added meanwhile stay open.
-    pub fn seal(&self, segment: u64, encoder: &mut Encoder, write: &mut dyn FnMut(&[u8]) -> Result<Arc<SealedSeries>>) -> Result<()> {
+    pub fn seal(
+        &self,
+        segment: u64,
+        encoder: &mut Encoder,
+        write: &mut dyn FnMut(&[u8]) -> Result<Arc<SealedSeries>>,
+    ) -> Result<()> {
         let mut series = self.candidates(None);
         series.sort_by_key(|s| s.id);
         // From here on new samples count towards this segment or later.
@@ -282,7 +302,9 @@ impl SealedSeries {
         let mut series = 0u32;
         let (mut start, mut end) = (i64::MAX, i64::MIN);
         for _ in 0..count {
-            series = series.checked_add(cursor.number()?).ok_or_else(|| StorageError::corrupt("a chunk", "a series id is too large"))?;
+            series = series
+                .checked_add(cursor.number()?)
+                .ok_or_else(|| StorageError::corrupt("a chunk", "a series id is too large"))?;
             let count = cursor.varint()? as usize;
             let entry = SealedEntry { series, count, start: cursor.signed()?, end: cursor.signed()? };
             if count == 0 || count > SAMPLES_LIMIT {

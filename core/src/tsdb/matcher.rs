@@ -57,7 +57,10 @@ pub const MATCHERS_LIMIT: usize = 64;
 impl Selector {
     pub fn new(matchers: Vec<(String, String, String)>) -> Result<Selector> {
         if matchers.len() > MATCHERS_LIMIT {
-            return Err(StorageError::corrupt("a selector", format!("it has {} matchers, more than {MATCHERS_LIMIT}", matchers.len())));
+            return Err(StorageError::corrupt(
+                "a selector",
+                format!("it has {} matchers, more than {MATCHERS_LIMIT}", matchers.len()),
+            ));
         }
         let compiled: Result<Vec<Matcher>> = matchers.into_iter().map(|(n, o, v)| Matcher::new(n, &o, v)).collect();
         Ok(Selector { matchers: compiled? })
@@ -77,7 +80,10 @@ impl Selector {
 
     /// A bit for each matcher that the target's labels satisfy.
     pub fn satisfied(&self, target: &Labels) -> u64 {
-        self.matchers.iter().enumerate().fold(0, |bits, (i, m)| bits | u64::from(m.matches(target.get(&m.name).unwrap_or(""))) << i)
+        self.matchers
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (i, m)| bits | u64::from(m.matches(target.get(&m.name).unwrap_or(""))) << i)
     }
 
     /// The matchers that the target has to satisfy for this column to match; None when it cannot.

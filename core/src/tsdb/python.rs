@@ -68,14 +68,22 @@ struct Selection {
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value).map_err(|_| PyValueError::new_err(format!("{name} is {value}: give seconds, not negative")))
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| PyValueError::new_err(format!("{name} is {value}: give seconds, not negative")))
 }
 
 #[pymethods]
 impl PyStorage {
     #[new]
     #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 48))]
-    fn new(py: Python<'_>, path: PathBuf, retention_seconds: f64, retention_bytes: u64, commit_seconds: f64, chunk_rows: usize) -> PyResult<PyStorage> {
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        retention_seconds: f64,
+        retention_bytes: u64,
+        commit_seconds: f64,
+        chunk_rows: usize,
+    ) -> PyResult<PyStorage> {
         if !(1..=super::chunk::ROWS_LIMIT).contains(&chunk_rows) {
             return Err(PyValueError::new_err(format!("chunk_rows is {chunk_rows}: choose 1 to {}", super::chunk::ROWS_LIMIT)));
         }
@@ -113,19 +121,38 @@ impl PyStorage {
         Ok(names.iter().map(|n| n.to_string()).collect())
     }
 
-    fn label_values(&self, py: Python<'_>, name: String, selectors_: Vec<MatcherList>, start: i64, end: i64) -> PyResult<Vec<String>> {
+    fn label_values(
+        &self,
+        py: Python<'_>,
+        name: String,
+        selectors_: Vec<MatcherList>,
+        start: i64,
+        end: i64,
+    ) -> PyResult<Vec<String>> {
         let selectors = selectors(selectors_)?;
         let values = py.detach(|| select::label_values(&self.storage.inner, Some(&name), &selectors, start, end))?;
         Ok(values.iter().map(|v| v.to_string()).collect())
     }
 
-    fn append(&self, py: Python<'_>, labels: &LabelSets, timestamps: PyReadonlyArray1<'_, i64>, values: PyReadonlyArray1<'_, f64>) -> PyResult<u64> {
+    fn append(
+        &self,
+        py: Python<'_>,
+        labels: &LabelSets,
+        timestamps: PyReadonlyArray1<'_, i64>,
+        values: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<u64> {
         let (times, values) = (timestamps.as_array(), values.as_array());
         if times.len() != labels.sets.len() || values.len() != labels.sets.len() {
-            let text = format!("{} label sets, {} timestamps and {} values: give one of each for a sample", labels.sets.len(), times.len(), values.len());
+            let text = format!(
+                "{} label sets, {} timestamps and {} values: give one of each for a sample",
+                labels.sets.len(),
+                times.len(),
+                values.len()
+            );
             return Err(PyValueError::new_err(text));
         }
-        let samples: Vec<(Labels, i64, f64)> = labels.sets.iter().zip(times.iter().zip(values)).map(|(l, (t, v))| (l.clone(), *t, *v)).collect();
+        let samples: Vec<(Labels, i64, f64)> =
+            labels.sets.iter().zip(times.iter().zip(values)).map(|(l, (t, v))| (l.clone(), *t, *v)).collect();
         Ok(py.detach(|| self.storage.append_samples(&samples))?)
     }
 
@@ -201,6 +228,16 @@ impl PyStorage {
         Ok(out)
     }
 
+    /// The times of the first and the last sample; None when there is none.
+    fn time_range(&self, py: Python<'_>) -> Option<(i64, i64)> {
+        let inner = &self.storage.inner;
+        py.detach(|| {
+            let groups = inner.groups.read().all.clone();
+            let ranges = groups.iter().filter_map(|g| g.time_range()).chain(inner.loose.time_range());
+            ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        })
+    }
+
     fn metrics_by_name(&self, py: Python<'_>, limit: usize) -> Vec<(String, u64)> {
         let mut counts: Vec<(String, u64)> = py.detach(|| select::metrics_by_name(&self.storage.inner).into_iter().collect());
         counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -228,7 +265,11 @@ impl Writer {
     fn append(&self, py: Python<'_>, timestamp: i64, labels: &LabelSets, values: PyReadonlyArray1<'_, f64>) -> PyResult<u64> {
         let values = values.as_array();
         if values.len() != labels.sets.len() {
-            return Err(PyValueError::new_err(format!("{} values for {} label sets: give one for each", values.len(), labels.sets.len())));
+            return Err(PyValueError::new_err(format!(
+                "{} values for {} label sets: give one for each",
+                values.len(),
+                labels.sets.len()
+            )));
         }
         let stored = py.detach(|| {
             let mut last = self.columns.lock();
@@ -237,7 +278,9 @@ impl Writer {
                 let (set, places) = self.storage.intern_columns(columns)?;
                 *last = Some((labels.sets.clone(), set, places));
             }
-            let Some((_, set, places)) = last.as_ref() else { return Ok(0) };
+            let Some((_, set, places)) = last.as_ref() else {
+                return Ok(0);
+            };
             let mut row = vec![f64::from_bits(ABSENT_BITS); set.len()];
             for (at, value) in places.iter().zip(values) {
                 let slot = &mut row[*at as usize];

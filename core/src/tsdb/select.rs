@@ -84,7 +84,13 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
     let mut found = Found::default();
     let mut index = SetIndex { selector, known: HashMap::default() };
     let mut decoder = Decoder::default();
-    let check = |found: &Found| if limit > 0 && found.samples > limit { Err(StorageError::TooMany { limit }) } else { Ok(()) };
+    let check = |found: &Found| {
+        if limit > 0 && found.samples > limit {
+            Err(StorageError::TooMany { limit })
+        } else {
+            Ok(())
+        }
+    };
     let groups = inner.groups.read().all.clone();
     for group in groups {
         let satisfied = selector.satisfied(&group.labels);
@@ -99,7 +105,8 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
         let view = group.view(start, end);
         for chunk in &view.sealed {
             let Some(set) = &chunk.set else { continue };
-            let columns: Vec<(u32, usize)> = wanted(&mut index, set).into_iter().filter_map(|c| chunk.slot(c).map(|s| (c, s))).collect();
+            let columns: Vec<(u32, usize)> =
+                wanted(&mut index, set).into_iter().filter_map(|c| chunk.slot(c).map(|s| (c, s))).collect();
             if columns.is_empty() {
                 continue;
             }
@@ -113,7 +120,9 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
             })?;
             check(&found)?;
         }
-        let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) else { continue };
+        let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) else {
+            continue;
+        };
         let columns = wanted(&mut index, set);
         if columns.is_empty() {
             continue;
@@ -156,7 +165,8 @@ fn piece(times: &[i64], values: &[f64]) -> Option<Piece> {
     if values.iter().all(|v| !is_absent(*v)) {
         return (!times.is_empty()).then(|| Piece { times: times.to_vec(), values: values.to_vec() });
     }
-    let (times, values): (Vec<i64>, Vec<f64>) = times.iter().zip(values).filter(|(_, v)| !is_absent(**v)).map(|(t, v)| (*t, *v)).unzip();
+    let (times, values): (Vec<i64>, Vec<f64>) =
+        times.iter().zip(values).filter(|(_, v)| !is_absent(**v)).map(|(t, v)| (*t, *v)).unzip();
     (!times.is_empty()).then_some(Piece { times, values })
 }
 
@@ -236,7 +246,13 @@ pub fn label_values(inner: &Inner, name: Option<&str>, selectors: &[Selector], s
 
 /// Calls back with each column and target that match and have a sample in the range, and for loose series with their
 /// labels alone.
-fn each_series(inner: &Inner, selector: &Selector, start: i64, end: i64, each: &mut dyn FnMut(Option<&Column>, &Labels)) -> Result<()> {
+fn each_series(
+    inner: &Inner,
+    selector: &Selector,
+    start: i64,
+    end: i64,
+    each: &mut dyn FnMut(Option<&Column>, &Labels),
+) -> Result<()> {
     let mut index = SetIndex { selector, known: HashMap::default() };
     let mut decoder = Decoder::default();
     let groups = inner.groups.read().all.clone();
@@ -251,7 +267,10 @@ fn each_series(inner: &Inner, selector: &Selector, start: i64, end: i64, each: &
             let mut unsure = Vec::new();
             for (column, residue) in index.matched(set).iter() {
                 let known = &set.columns[*column as usize];
-                let Some(slot) = chunk.slot(*column).filter(|_| residue & !satisfied == 0 && !met.contains(&Arc::as_ptr(known))) else { continue };
+                let Some(slot) = chunk.slot(*column).filter(|_| residue & !satisfied == 0 && !met.contains(&Arc::as_ptr(known)))
+                else {
+                    continue;
+                };
                 if whole {
                     // A chunk has only columns with a sample.
                     met.insert(Arc::as_ptr(known));
@@ -267,7 +286,9 @@ fn each_series(inner: &Inner, selector: &Selector, start: i64, end: i64, each: &
                 }
             })?;
         }
-        let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) else { continue };
+        let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) else {
+            continue;
+        };
         let columns: Vec<u32> = index
             .matched(set)
             .iter()

@@ -312,7 +312,13 @@ impl Inner {
 
     /// Deletes log segments of which all is sealed and durable.
     fn cut_log(&self, groups: &[Arc<Group>], segment: u64) -> Result<()> {
-        let needed = groups.iter().filter_map(|g| g.needed_segment()).min().unwrap_or(segment).min(segment).min(self.loose.needed_segment());
+        let needed = groups
+            .iter()
+            .filter_map(|g| g.needed_segment())
+            .min()
+            .unwrap_or(segment)
+            .min(segment)
+            .min(self.loose.needed_segment());
         // Sets and ids first, then the chunks that use them, then the log that they replace.
         self.catalog.lock().commit()?;
         self.files.sync()?;
@@ -357,7 +363,11 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
     let mut groups = Groups::default();
     let mut losses = Vec::new();
     if known.lost > 0 {
-        losses.push(format!("{} bytes of {} were damaged; series that they described are left out", known.lost, folder.join("catalog").display()));
+        losses.push(format!(
+            "{} bytes of {} were damaged; series that they described are left out",
+            known.lost,
+            folder.join("catalog").display()
+        ));
         groups.next_id = catalog::LOST_IDS;
         loose.skip_ids(catalog::LOST_IDS);
     }
@@ -398,7 +408,10 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         &mut |loss| losses.push(loss),
     )?;
     if without_meaning > 0 {
-        losses.push(format!("{without_meaning} chunks in {} belong to series that the catalog does not know; they are left out", chunk_folder.display()));
+        losses.push(format!(
+            "{without_meaning} chunks in {} belong to series that the catalog does not know; they are left out",
+            chunk_folder.display()
+        ));
     }
     let segments = wal::segments(&wal_folder)?;
     let sizes: Vec<(u64, u64)> = segments.iter().map(|(n, path)| (*n, std::fs::metadata(path).map_or(0, |m| m.len()))).collect();
@@ -491,7 +504,12 @@ fn replay(
 
 fn take_lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| StorageError::file("open", &path, &e))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| StorageError::file("open", &path, &e))?;
     file.try_lock().map_err(|e| StorageError::Locked { path: folder.to_owned(), reason: e.to_string() })?;
     Ok(file)
 }

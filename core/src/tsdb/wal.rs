@@ -231,7 +231,8 @@ pub fn replay(path: &Path, each: &mut dyn FnMut(Record<'_>) -> Result<()>) -> Re
 fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) -> Result<()> {
     let mut cursor = Cursor::new(payload);
     let length = cursor.u32()? as usize;
-    let records = zstd::bulk::decompress(&payload[4..], length).map_err(|e| StorageError::corrupt("log records", e.to_string()))?;
+    let records =
+        zstd::bulk::decompress(&payload[4..], length).map_err(|e| StorageError::corrupt("log records", e.to_string()))?;
     let mut cursor = Cursor::new(&records);
     while !cursor.is_done() {
         match cursor.varint()? {
@@ -241,11 +242,19 @@ fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) 
                 let time = cursor.signed()?;
                 let set = cursor.number()?;
                 let length = cursor.count()?;
-                each(Record::Row(Row { group, number: number >> 1, full: number & 1 == 1, time, set, row: cursor.take(length)? }))?;
+                each(Record::Row(Row {
+                    group,
+                    number: number >> 1,
+                    full: number & 1 == 1,
+                    time,
+                    set,
+                    row: cursor.take(length)?,
+                }))?;
             }
             2 => {
                 let count = cursor.count()?;
-                let samples: Result<Vec<_>> = (0..count).map(|_| Ok((cursor.number()?, cursor.signed()?, f64::from_bits(cursor.u64()?)))).collect();
+                let samples: Result<Vec<_>> =
+                    (0..count).map(|_| Ok((cursor.number()?, cursor.signed()?, f64::from_bits(cursor.u64()?)))).collect();
                 each(Record::Samples(samples?))?;
             }
             kind => return Err(StorageError::corrupt("log records", format!("record kind {kind} is unknown"))),

@@ -61,7 +61,7 @@ async def runtime_info(parts: Parts, _: web.Request) -> web.Response:
             "serverTime": rfc3339(time.time()),
             "reloadConfigSuccess": parts.reload_successful,
             "lastConfigTime": rfc3339(parts.config_time),
-            "corruptionCount": parts.storage.stats().get("corruptions", 0),
+            "corruptionCount": len(parts.storage.losses()),
             "goroutineCount": 0,
             "GOMAXPROCS": os.cpu_count() or 1,
             "GOMEMLIMIT": 0,
@@ -85,6 +85,7 @@ async def tsdb(parts: Parts, request: web.Request) -> web.Response:
     def work() -> dict[str, Any]:
         storage = parts.storage
         stats = storage.stats()
+        first, last = storage.time_range() or (0, 0)
         values = {
             name: len(storage.label_values(name, [], MIN_TIME_MS, MAX_TIME_MS))
             for name in storage.label_names([], MIN_TIME_MS, MAX_TIME_MS)
@@ -94,8 +95,8 @@ async def tsdb(parts: Parts, request: web.Request) -> web.Response:
                 "numSeries": stats.get("series", 0),
                 "numLabelPairs": sum(values.values()),
                 "chunkCount": stats.get("chunks", 0),
-                "minTime": stats.get("min_time", 0),
-                "maxTime": stats.get("max_time", 0),
+                "minTime": first,
+                "maxTime": last,
             },
             "seriesCountByMetricName": [
                 {"name": name, "value": count} for name, count in storage.metrics_by_name(limit)
