@@ -27,16 +27,15 @@ $(VENV)/.packages: pyproject.toml
 	@for tool in python3 cargo; do command -v $$tool >/dev/null || { echo "cannot go on: $$tool is missing; get it from https://python.org or https://rustup.rs"; exit 1; }; done
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cannot go on: python3 is older than 3.11")'
 	@echo "==> Python packages, into $(VENV)"
-	test -x $(PYTHON) || python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --upgrade pip setuptools setuptools-rust
-	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; print(*project["dependencies"], *(one for extra in extras.values() for one in extra if not one.startswith("bellbuoy[")), sep="\n")' > $(VENV)/requirements.txt
-	$(PYTHON) -m pip install --quiet --requirement $(VENV)/requirements.txt
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --upgrade pip setuptools setuptools-rust
+	@$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; print(*project["dependencies"], *(one for extra in extras.values() for one in extra if not one.startswith("bellbuoy[")), sep="\n")' > $(VENV)/requirements.txt
+	@$(PYTHON) -m pip install --quiet --requirement $(VENV)/requirements.txt
 	@touch $@
 
 $(READY): $(VENV)/.packages $(RUST)
 	@echo "==> the Rust core (some minutes the first time)"
-	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable . 2>&1 | grep -v -e '^ *$$' -e Editable -e '\*\*\*' -e '!!' -e 'careful with' -e 'name as your' -e 'with strategy' || true
-	@$(PYTHON) -c 'import bellbuoy._core' || { echo "cannot go on: the Rust core was not built; run: cargo build --release --manifest-path core/Cargo.toml"; exit 1; }
+	@$(PYTHON) -m pip install --no-build-isolation --no-deps --editable . >$(VENV)/core.log 2>&1 || { cat $(VENV)/core.log; echo "cannot go on: the Rust core was not built; what it said stands above, and in $(VENV)/core.log"; exit 1; }
 	@touch $@
 
 .PHONY: packages
