@@ -32,7 +32,7 @@ SPECS: dict[str, dict[str, Any]] = {
             "tolerations": [{"key": "monitoring", "operator": "Exists", "effect": "NoSchedule"}],
         },
         "nodeExporter": {"tolerations": [], "resources": {"limits": {"memory": "64Mi"}}},
-        "alertmanager": {"storage": {"size": "1Gi"}},
+        "alertmanager": {"storage": {"size": "1Gi"}, "externalUrl": "https://example.org/alerts/"},
         "pushgateway": {"storage": {"size": "1Gi", "storageClass": "fast"}},
         "kubelet": {"cadvisor": False},
     },

@@ -1,13 +1,27 @@
 """What a stack takes becomes prometheus.yml, rules.yml and alertmanager.yml, bound to namespaces where it must be."""
 
+import asyncio
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bellbuoy import alertmanager
 from bellbuoy.configuration import validate
-from bellbuoy.resources import Layout, Resource, alertmanager_config, prometheus_config, rule_file, secret_uses
+from bellbuoy.resources import (
+    Layout,
+    Resource,
+    alertmanager_config,
+    prometheus_config,
+    rule_file,
+    secret_uses,
+    to_yaml,
+)
 from bellbuoy.resources.binding import bound_expression
 from bellbuoy.scrape.config import ScrapeConfig
+from tests import slack_server
+from tests.alertmanager.conftest import running
 from tests.resources.objects import resource, selection
 
 ALL = {"selects": {"namespaces": {"from": "All"}}}
@@ -185,6 +199,39 @@ def test_each_receiver_has_a_route_that_lets_others_see_the_alert() -> None:
     assert slacks["slack_configs"] == [
         {"api_url_file": f"/secrets/{use.file}", "send_resolved": True, "channel": "#ops"}
     ]
+
+
+async def test_slack_is_told_of_an_end_unless_the_receiver_says_no(tmp_path: Path) -> None:
+    timing = {"groupWait": "0s", "groupInterval": "100ms"}
+    receivers = [
+        resource("AlertReceiver", "default", {"slack": {**SLACK["slack"], "channel": "#default"}, **timing}),
+        resource(
+            "AlertReceiver",
+            "quiet",
+            {"slack": {**SLACK["slack"], "channel": "#quiet"}, "sendResolved": False, **timing},
+        ),
+    ]
+    layout = replace(LAYOUT, secrets_folder=str(tmp_path))
+    config = tmp_path / "alertmanager.yml"
+    config.write_text(to_yaml(alertmanager_config(selection(*receivers), layout)))
+    async with slack_server.running() as slack:
+        for one in receivers:
+            (use,) = secret_uses(one)
+            (tmp_path / use.file).write_text(slack.url)
+        options = alertmanager.Options(config_file=config, storage_path=tmp_path / "state", listen="127.0.0.1:0")
+        async with running(options) as alerting:
+            await alerting.fire("Down")
+            await slack.wait_for(2)
+            await alerting.resolve("Down")
+            await slack.wait_for(3)
+            # Five more looks at the group of the other one.
+            await asyncio.sleep(0.5)
+    assert sorted((one["channel"], "resolved" in one["text"]) for one in slack.messages) == [
+        ("#default", False),
+        ("#default", True),
+        ("#quiet", False),
+    ]
+    assert slack.refused == []
 
 
 def test_a_receiver_of_a_foreign_namespace_takes_its_alerts_only() -> None:

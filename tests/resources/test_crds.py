@@ -199,6 +199,10 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.server.externalUrl",
         "externalUrl is no http or https URL",
     ),
+    *(
+        ("MonitoringStack", {"alertmanager": {"externalUrl": url}}, "spec.alertmanager.externalUrl", "or has a query")
+        for url in ("https://", "ftp://a/", "https://a/?b", "https://a/#b", "https://a b/", "/alerts")
+    ),
     ("MonitoringStack", {"selects": {"namespaces": {"from": "Selector"}}}, "spec.selects.namespaces", "do not fit"),
     ("MonitoringStack", {"selects": {"namespaces": {"from": "x"}}}, "spec.selects.namespaces.from", '"Own", "All"'),
     ("MonitoringStack", {"serverr": {}}, ".spec.serverr", "field not declared in schema"),

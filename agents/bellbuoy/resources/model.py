@@ -325,10 +325,16 @@ class NodeExporter(Placement):
 
 
 class Deployable(Placement):
-    """Alertmanager or pushgateway."""
+    """What alertmanager and pushgateway have in common."""
 
     enabled: bool = True
     storage: Storage | None = None
+
+
+class Alertmanager(Deployable):
+    """The alertmanager."""
+
+    external_url: str = ""
 
 
 class Kubelet(Part):
@@ -347,7 +353,7 @@ class MonitoringStackSpec(Part):
     external_labels: dict[str, str] = Field(default_factory=dict)
     server: Server = Server()
     node_exporter: NodeExporter = NodeExporter()
-    alertmanager: Deployable = Deployable()
+    alertmanager: Alertmanager = Alertmanager()
     pushgateway: Deployable = Deployable()
     kubelet: Kubelet = Kubelet()
 

@@ -93,6 +93,11 @@ def metadata(stack: MonitoringStack, part: str, *, name: str = "") -> Object:
     }
 
 
+def external_url(stack: MonitoringStack, part: str, given: str) -> str:
+    """Where links to the part lead: what the spec gives, else its service, which at least the cluster can reach."""
+    return given.rstrip("/") or f"http://{object_name(stack, part)}.{stack.namespace}.svc:{PART_PORTS[part]}"
+
+
 def service_account(stack: MonitoringStack, part: str) -> Object:
     """The identity of the part's pods."""
     return {

@@ -11,6 +11,7 @@ from bellbuoy_operator.builders.common import (
     Settings,
     config_args,
     container,
+    external_url,
     metadata,
     object_name,
     operator_mount,
@@ -33,6 +34,7 @@ def alertmanager_objects(stack: MonitoringStack, settings: Settings) -> list[Obj
     """Everything that the alertmanager is made of."""
     args = [
         f"--web.listen-address=:{PART_PORTS[ALERTMANAGER]}",
+        f"--web.external-url={external_url(stack, ALERTMANAGER, stack.spec.alertmanager.external_url)}",
         f"--storage.path={DATA_FOLDER}",
         *config_args(stack, settings),
     ]

@@ -8,6 +8,7 @@ from bellbuoy_operator.builders.common import (
     Settings,
     config_args,
     container,
+    external_url,
     labels,
     metadata,
     object_name,
@@ -39,7 +40,7 @@ def stateful_set(stack: MonitoringStack, settings: Settings) -> Object:
     spec = stack.spec.server
     args = [
         f"--web.listen-address=:{PART_PORTS[PART]}",
-        *([f"--web.external-url={spec.external_url}"] if spec.external_url else []),
+        f"--web.external-url={external_url(stack, PART, spec.external_url)}",
         f"--storage.path={DATA_FOLDER}",
         f"--storage.retention={spec.retention}",
         *([f"--storage.retention-size={quantity_bytes(spec.retention_size)}B"] if spec.retention_size else []),
