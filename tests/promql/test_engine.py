@@ -42,6 +42,7 @@ def test_each_kind_of_result_is_the_apis_json(store: MemoryStorage) -> None:
         assert orjson.loads(engine.instant(query, 50_500).to_json()) == want
 
     check("1 + 1", {"resultType": "scalar", "result": [50.5, "2"]})
+    check("1e-7 * 3", {"resultType": "scalar", "result": [50.5, "0.0000003"]})
     check('"héllo"', {"resultType": "string", "result": [50.5, "héllo"]})
     check(
         'x_total{i="1"}',
@@ -128,6 +129,8 @@ def test_annotations_say_what_and_where(store: MemoryStorage) -> None:
     assert result.infos == [f'PromQL info: {text} "gauge" (2:8)']
     result = Engine(store).instant("quantile(2, x_total)", 0)
     assert result.warnings == ["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]
+    result = Engine(store).instant("quantile(2000000, x_total)", 0)
+    assert "got 2e+06 (1:10)" in result.warnings[0]
     result = Engine(store).range("sort(x_total)", 0, 10, 10)
     assert "sort is ineffective for range queries" in result.warnings[0]
 

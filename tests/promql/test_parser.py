@@ -91,7 +91,7 @@ def test_printing_uses_prometheus_forms() -> None:
     check("foo[300] @ 1.5 offset -1h", "foo[5m] @ 1.500 offset -1h")
     check("foo[1h:]", "foo[1h:]")
     check('{"a.b", "c.d"="e"}', '{"a.b","c.d"="e"}')
-    check("1e21 + NaN - Inf", "1e+21 + NaN - +Inf")
+    check("1e21 + NaN - Inf", "1000000000000000000000 + NaN - +Inf")
     check("5m * x", "5m * x")
     check("x > bool on () y", "x > bool on () y")
     check("a + fill(0) b", "a + fill (0) b")

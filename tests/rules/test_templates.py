@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bellbuoy.rules.config import VARIABLES
-from bellbuoy.rules.go_format import format_float, format_value, sprintf
+from bellbuoy.rules.go_format import format_value, sprintf
 from bellbuoy.rules.template import Template, TemplateError
 from bellbuoy.rules.template_functions import KNOWN, functions
 
@@ -94,11 +94,12 @@ def test_text_functions_work_on_addresses_and_patterns() -> None:
 
 def test_values_print_as_go_prints_them() -> None:
     for value, want in (
-        (1.0, "1"), (0.1, "0.1"), (1e21, "1e+21"), (123456789.0, "123456789"), (1e-5, "1e-05"), (0.00012, "0.00012"),
-        (1e20, "100000000000000000000"), (float("inf"), "+Inf"), (float("nan"), "NaN"),
+        (1.0, "1"), (0.1, "0.1"), (1e21, "1e+21"), (123456789.0, "1.23456789e+08"), (1e-5, "1e-05"),
+        (0.00012, "0.00012"), (1e20, "1e+20"), (999999.5, "999999.5"), (1e6, "1e+06"),
+        (float("inf"), "+Inf"), (float("nan"), "NaN"),
         (-0.0, "-0"), (-2.5e-7, "-2.5e-07"),
     ):  # fmt: skip
-        assert format_float(value) == want
+        assert format_value(value) == want
     assert format_value({"b": 1, "a": [True, None]}) == "map[a:[true <nil>] b:1]"
 
 

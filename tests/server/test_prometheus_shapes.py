@@ -140,11 +140,20 @@ VALUES = (
     ("query", {"query": "absent(nothing{a='b'})"}),
     ("query", {"query": "nothing"}),
     ("query", {"query": "vector(1e-7 * 3)"}),
+    # A scalar never has an exponent; samples of vectors and matrices have one beyond 1e-6 and 1e21.
+    *(
+        ("query", {"query": form.format(number)})
+        for number in "1e-7 * 3; -1e-7; 1e-6; 1e20; 1e21; 1e300; 5e-324; 0.1 + 0.2; 12345678.125; -0; 0/0".split("; ")
+        for form in ("{}", "vector({})", "round(vector({}), 1e-300)")
+    ),
     ("query", {"query": "1 / 0"}),
     ("query", {"query": '"text"'}),
     ("query", {"query": 'ALERTS{alertname="Cold"}'}),
     ("query_range", {"query": "room_temperature_celsius", "step": "0.5"}),
     ("query_range", {"query": "vector(1)", "step": "250ms"}),
+    ("query_range", {"query": "1e-7 * 3", "step": "1"}),
+    ("query_range", {"query": "1e21", "step": "1"}),
+    ("query", {"query": "count_values('value', vector(1e-7))"}),
     ("query_range", {"query": "time() * 0", "step": "1"}),
 )
 

@@ -17,6 +17,7 @@ from bellbuoy.labels import Matcher
 from bellbuoy.promql import classic, elementwise, info, labelling, over_time, rates
 from bellbuoy.promql.errors import ExecutionError
 from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, unwrap, walk
+from bellbuoy.promql.numbers import shortest_text
 from bellbuoy.promql.values import Floats, Mask, Scalar, Text, Vector, empty, stack, unlabeled
 from bellbuoy.promql.windows import Block, Windows
 
@@ -161,8 +162,8 @@ def _integral(ev: Evaluator, expr: Call) -> Vector:
     if len(expr.arguments) > 1:
         rule = ev.scalar(expr.arguments[1])
         for value in dict.fromkeys(rule[~np.isin(rule, (0.0, 1.0, 2.0))].tolist()):
-            text = f"integral rule should be 0 (left), 1 (right) or 2 (mid-point), got {value:g}, using mid-point"
-            ev.notes.warn(expr.arguments[1], text)
+            rules, got = "0 (left), 1 (right) or 2 (mid-point)", shortest_text(value)
+            ev.notes.warn(expr.arguments[1], f"integral rule should be {rules}, got {got}, using mid-point")
     return ev.map(ev.windows(expr.arguments[0]), lambda b: over_time.integrals(b, rule), drop_name=True)
 
 

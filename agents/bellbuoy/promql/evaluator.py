@@ -37,6 +37,7 @@ from bellbuoy.promql.nodes import (
     VectorSelector,
     left_chain,
 )
+from bellbuoy.promql.numbers import shortest_text
 from bellbuoy.promql.values import Floats, Ints, Scalar, Text, Vector, empty
 from bellbuoy.promql.windows import Samples, Selected, Windows, latest
 
@@ -285,7 +286,7 @@ class Evaluator:
         if expr.operator in ("topk", "bottomk", "limitk"):
             for value in values[np.abs(values) >= 2.0**63]:
                 way = "overflows" if value > 0 else "underflows"
-                raise ExecutionError(f"Scalar value {value:g} {way} int64")
+                raise ExecutionError(f"Scalar value {shortest_text(float(value))} {way} int64")
 
     def _with_parameter(self, expr: Aggregate, groups: grouping.Groups, values: Floats) -> Vector:
         place = expr.parameter if expr.parameter is not None else expr

@@ -10,6 +10,7 @@ import numpy as np
 
 from bellbuoy._core import LabelSets
 from bellbuoy.labels import format_labels
+from bellbuoy.promql.numbers import decimal_text
 from bellbuoy.promql.over_time import quantile_of_sorted
 from bellbuoy.promql.sums import grouped_sum, mean
 from bellbuoy.promql.values import Floats, Ints, Mask, Vector, empty
@@ -184,7 +185,7 @@ def count_values(groups: Groups, label: str) -> Vector:
     keys, index = np.unique(group[row] * len(distinct) + code, return_inverse=True)
     counts = np.zeros((len(keys), vector.steps))
     np.add.at(counts, (index, step), 1.0)
-    texts = [_plain(value) for value in distinct.view(np.float64).tolist()]
+    texts = [decimal_text(value) for value in distinct.view(np.float64).tolist()]
     of_group = keys // len(distinct)
     labels = groups.labels.take(of_group).set(label, [texts[key % len(distinct)] for key in keys.tolist()])
     drop = np.logical_or.reduceat(vector.drop_name[groups.order], groups.starts)[of_group]
@@ -194,12 +195,3 @@ def count_values(groups: Groups, label: str) -> Vector:
     dropped = np.zeros(len(firsts), np.bool_)
     np.logical_or.at(dropped, same, drop & (label != "__name__"))
     return Vector(labels.take(firsts), merged, merged > 0, dropped)
-
-
-def _plain(value: float) -> str:
-    """The shortest text of a float without an exponent."""
-    if value != value:
-        return "NaN"
-    if value in (float("inf"), float("-inf")):
-        return "+Inf" if value > 0 else "-Inf"
-    return np.format_float_positional(value, unique=True, trim="-")

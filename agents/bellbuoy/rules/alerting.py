@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bellbuoy.labels import NAME
+from bellbuoy.promql.numbers import shortest_text
 from bellbuoy.rules.config import VARIABLES, RuleConfig
-from bellbuoy.rules.go_format import format_float
 from bellbuoy.rules.recording import RuleError
 from bellbuoy.rules.template import Template, TemplateError
 from bellbuoy.rules.template_functions import KNOWN, Samples, functions
@@ -209,7 +209,7 @@ class AlertingRule:
 
 def format_alert_value(value: float) -> str:
     """As the API prints an alert's value: `1e+00`."""
-    text = format_float(value)
+    text = shortest_text(value)
     if text[-1] in "fN":
         return text
     digits = f"{value:.17e}"

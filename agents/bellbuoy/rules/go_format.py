@@ -9,29 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bellbuoy.promql.numbers import shortest_text
+
 _VERB = re.compile(r"%([-+# 0]*)(\d+)?(?:\.(\d*))?(.)", re.DOTALL)
 # Widths and precisions past this are cut: nobody reads them, and they cost memory.
 WIDTH_LIMIT = 1000
-
-
-def format_float(value: float) -> str:
-    """Go's %v: the shortest text that reads back, with an exponent below 1e-4 and from 1e21."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    if value == 0:
-        return "-0" if math.copysign(1, value) < 0 else "0"
-    if 1e-4 <= abs(value) < 1e21:
-        text = repr(value)
-        if "e" in text:
-            text = f"{value:.0f}" if abs(value) >= 1 else f"{value:.20f}".rstrip("0")
-        return text.removesuffix(".0")
-    mantissa, _, exponent = f"{value!r}".partition("e")
-    if not exponent:
-        mantissa, _, exponent = f"{value:.17e}".partition("e")
-    power = int(exponent)
-    return f"{mantissa.removesuffix('.0')}e{'-' if power < 0 else '+'}{abs(power):02d}"
 
 
 def format_value(value: Any) -> str:
@@ -41,7 +23,7 @@ def format_value(value: Any) -> str:
     if value is None:
         return "<nil>"
     if isinstance(value, float):
-        return format_float(value)
+        return shortest_text(value)
     if isinstance(value, Mapping):
         if "Labels" in value and "Value" in value:
             return f"{{{format_value(value['Labels'])} {format_value(value['Value'])}}}"
@@ -79,9 +61,10 @@ def _one(verb: str, flags: str, precision: int | None, value: Any) -> str | None
         return chr(value)
     if verb in "eEfFgG" and isinstance(value, float):
         if math.isnan(value) or math.isinf(value):
-            return format_float(value)
+            return shortest_text(value)
         if verb in "gG" and precision is None:
-            return format_float(value)
+            text = shortest_text(value)
+            return text.upper() if verb == "G" else text
         return format(value, f"{'+' if '+' in flags else ''}.{6 if precision is None else precision}{verb}")
     return None
 
