@@ -116,7 +116,9 @@ async def until(what: str, condition: Callable[[], Awaitable[T]], *, seconds: fl
 
 
 @asynccontextmanager
-async def running(place: "Namespace", kubeconfig: Path, identity: str = "first") -> AsyncIterator[Running]:
+async def running(
+    place: "Namespace", kubeconfig: Path, identity: str = "first", *, status_seconds: float = 0.3
+) -> AsyncIterator[Running]:
     """An operator that runs within, and has ended after."""
     stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
     options = Options(
@@ -124,7 +126,7 @@ async def running(place: "Namespace", kubeconfig: Path, identity: str = "first")
         identity=f"{identity}-{uuid.uuid4().hex[:6]}",
         config_listen="127.0.0.1:0",
         metrics_listen="127.0.0.1:0",
-        status_seconds=0.3,
+        status_seconds=status_seconds,
     )
     task = asyncio.create_task(run(options, stop, listening=listening.set_result))
     try:
@@ -143,9 +145,14 @@ async def running(place: "Namespace", kubeconfig: Path, identity: str = "first")
 
 @pytest.fixture
 async def operator(
-    bellbuoy: "Kubernetes", control_plane: "Kubernetes", namespace: "Namespace", operator_kubeconfig: Path
+    request: pytest.FixtureRequest,
+    bellbuoy: "Kubernetes",
+    control_plane: "Kubernetes",
+    namespace: "Namespace",
+    operator_kubeconfig: Path,
 ) -> AsyncIterator[Running]:
-    async with running(namespace, operator_kubeconfig) as one:
+    """A parameter, if the test gives one, is the time between its looks at servers and alertmanagers."""
+    async with running(namespace, operator_kubeconfig, status_seconds=getattr(request, "param", 0.3)) as one:
         yield one
         # While there is somebody to take its finalizer off: what stays would be reconciled in every later test.
         await one.kubectl("delete", "monitoringstacks", "--all", "--timeout=30s")
