@@ -1,7 +1,8 @@
 """The command line: one program, a subcommand for each part.
 
 Only the part that is asked for is imported, since each part's image holds that part's packages only. The environment is
-read here and nowhere else; signals are turned into the event that every part stops at.
+read here and nowhere else; signals are turned into the event that every part stops at. An error that explains itself is
+printed as one line; any other keeps its trace, since it is a mistake of ours.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import asyncio
 import importlib
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,35 +18,65 @@ from types import ModuleType
 from typing import Any
 
 from bellbuoy import __version__
-from bellbuoy.logs import FORMATS, LEVELS, fields, set_up
+from bellbuoy.errors import OptionsError, causes, explain
+from bellbuoy.logs import FORMATS, LEVELS, set_up
 
 log = logging.getLogger("bellbuoy")
 
 # Each part: its module, the extra of the distribution that it needs, and what it is.
 PARTS: dict[str, tuple[str, str, str]] = {
+    "up": ("bellbuoy.up", "up", "runs all agents in one process on this machine, without Kubernetes"),
     "server": ("bellbuoy.server", "server", "pulls metrics, stores them, answers PromQL, evaluates rules"),
     "alertmanager": ("bellbuoy.alertmanager", "alertmanager", "groups alerts and tells Slack and others"),
     "pushgateway": ("bellbuoy.pushgateway", "pushgateway", "takes metrics from jobs too short to be scraped"),
     "node-exporter": ("bellbuoy.node_exporter", "node-exporter", "exports this machine's figures"),
     "operator": ("bellbuoy_operator", "operator", "watches custom resources and pods, runs stacks on Kubernetes"),
-    "up": ("bellbuoy.up", "up", "runs all agents in one process on this machine, without Kubernetes"),
 }
 
 # Settings that may come from the environment, since they are secret: a flag would show them to everyone.
 SLACK_WEBHOOK = "SLACK_WEBHOOK_URL"
 
 
+# What `bellbuoy --help` ends with.
+EPILOG = """\
+bellbuoy PART --help shows a part's flags.
+
+To begin, on this machine, from a checkout:  bellbuoy up --manifests examples/
+On Kubernetes:                               kubectl apply --server-side -k deploy/base
+"""
+
+
+class _Help(argparse.HelpFormatter):
+    """Names of 24 letters still have their meaning beside them."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=min(shutil.get_terminal_size().columns, 120) - 2)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Subcommands count for the width of the left column, too."""
+        super().add_argument(action)
+        for sub in self._iter_indented_subactions(action):
+            width = len(self._format_action_invocation(sub)) + self._current_indent
+            self._action_max_length = max(self._action_max_length, width)
+
+
+class _HelpAsWritten(_Help, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of description and epilog."""
+
+
 def parser(part: str | None = None) -> argparse.ArgumentParser:
     """The whole command line; only the flags of the named part are filled in."""
     out = argparse.ArgumentParser(
         prog="bellbuoy",
-        description="Monitoring on Kubernetes after Prometheus. Each part is a subcommand.",
-        epilog="bellbuoy PART --help shows a part's flags.",
+        description="Monitoring after Prometheus, for Kubernetes and for single machines. Each part is a subcommand.",
+        epilog=EPILOG,
+        formatter_class=_HelpAsWritten,
     )
     out.add_argument("--version", action="version", version=f"bellbuoy {__version__}")
     parts = out.add_subparsers(dest="part", metavar="PART", required=True, title="parts")
     for name, (_, _, meaning) in PARTS.items():
-        sub = parts.add_parser(name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".")
+        description = meaning[0].upper() + meaning[1:] + "."
+        sub = parts.add_parser(name, help=meaning, description=description, formatter_class=_HelpAsWritten)
         if name == part:
             load(name).add_arguments(sub)
         sub.add_argument(
@@ -73,25 +105,33 @@ def load(part: str) -> ModuleType:
         if e.name is None or e.name.startswith("bellbuoy"):
             raise
         raise SystemExit(
-            f"cannot run {part}: the package {e.name} is not installed; pip install 'bellbuoy[{extra}]'"
+            f"bellbuoy {part}: cannot run: the package {e.name} is not installed; pip install 'bellbuoy[{extra}]'"
         ) from e
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a part until it is told to stop. Exit status 1: it could not start or go on; 2: the flags were wrong."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    part = next((word for word in arguments if not word.startswith("-")), None)
-    args = parser(part if part in PARTS else None).parse_args(arguments)
+    part = arguments[0] if arguments and arguments[0] in PARTS else None
+    whole = parser(part)
+    if part is None and arguments and arguments[0].startswith("--log."):
+        whole.error(
+            f"cannot use {arguments[0]} there: flags stand behind the part, as in bellbuoy up --log.level debug"
+        )
+    args = whole.parse_args(arguments)
     set_up(level=args.log_level, form=args.log_format)
     args.slack_webhook_url = os.environ.get(SLACK_WEBHOOK, "")
     module = load(args.part)
     try:
-        options = module.options(args)
-        asyncio.run(_until_signal(module.run, options))
-    except (OSError, ValueError, RuntimeError) as e:
-        log.error("cannot go on", extra=fields(part=args.part, error=str(e)))  # noqa: TRY400 - the text says it all
+        asyncio.run(_until_signal(module.run, module.options(args)))
+    except Exception as e:
+        texts = [explain(one) for one in causes(e)]
+        if None in texts:
+            raise
         log.debug("trace", exc_info=True)
-        raise SystemExit(1) from None
+        for text in dict.fromkeys(texts):
+            print(f"bellbuoy {args.part}: {text}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(e, OptionsError) else 1) from None
 
 
 async def _until_signal(run: Callable[[Any, asyncio.Event], Awaitable[None]], options: Any) -> None:

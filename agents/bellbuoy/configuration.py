@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from bellbuoy.durations import format_duration, parse_duration
+from bellbuoy.errors import CannotError
 
 SECRET = "<secret>"  # noqa: S105 - what is printed in a secret's place
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40, "PB": 1 << 50, "EB": 1 << 60}
@@ -31,7 +32,7 @@ _SIZE_UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, 
 M = TypeVar("M", bound=BaseModel)
 
 
-class ConfigError(Exception):
+class ConfigError(CannotError):
     """A configuration that cannot be used; the text lists each mistake with its place and cure."""
 
 

@@ -19,6 +19,8 @@ import aiohttp
 import kopf
 from kubernetes.aio import client, config
 
+from bellbuoy.errors import CannotError
+
 FIELD_MANAGER = "bellbuoy"
 # A request that is not a watch has this long.
 REQUEST_SECONDS = 30.0
@@ -30,7 +32,7 @@ MERGE = "application/merge-patch+json"
 Object = dict[str, Any]
 
 
-class ClusterError(Exception):
+class ClusterError(CannotError):
     """The API server refused, or cannot be reached. `status` is HTTP's, 0 when there was no answer."""
 
     def __init__(self, text: str, *, status: int = 0, reason: str = "") -> None:
@@ -91,7 +93,7 @@ class Cluster:
                 await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         except (config.ConfigException, OSError) as e:
             cure = "run in a pod with a service account, or give --kubeconfig"
-            raise ClusterError(f"cannot find the API server: {e}; {cure}") from e
+            raise ClusterError(f"cannot find the API server: {str(e).rstrip('.')}; {cure}") from e
         return cls(configuration)
 
     async def close(self) -> None:

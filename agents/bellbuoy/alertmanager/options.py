@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bellbuoy.durations import DurationError, parse_duration
+from bellbuoy.errors import OptionsError
 
 DEFAULT_LISTEN = ":9093"
 # How long an expired silence is kept, as a history.
 DEFAULT_RETENTION = "120h"
-
-
-class OptionsError(ValueError):
-    """Flags that do not go together; the text says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ def options(args: argparse.Namespace) -> Options:
     try:
         retention = parse_duration(args.data_retention)
     except DurationError as e:
-        raise OptionsError(f"--data.retention: {e}") from e
+        raise OptionsError(f"cannot use --data.retention: {e}") from e
     return Options(
         config_file=None if args.config_url else Path(args.config_file or "alertmanager.yml"),
         config_url=args.config_url,

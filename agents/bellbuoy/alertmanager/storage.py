@@ -26,6 +26,7 @@ from typing import Any
 
 import orjson
 
+from bellbuoy.errors import CannotError
 from bellbuoy.http.files import quarantine, write_atomically
 from bellbuoy.logs import fields
 
@@ -36,7 +37,7 @@ VERSION = 1
 _HEADER = struct.Struct("<4sBc2xQ32s")
 
 
-class StateError(Exception):
+class StateError(CannotError):
     """A state file that cannot be used; the text names it and says what to do."""
 
 

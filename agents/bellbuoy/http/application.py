@@ -4,7 +4,9 @@
 """
 
 import asyncio
+import errno
 import logging
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from bellbuoy.errors import CannotError
 from bellbuoy.http.metrics import metrics_handler
 from bellbuoy.logs import fields
 
@@ -24,6 +27,10 @@ ERROR_LIMIT = 4096
 SHUTDOWN_SECONDS = 10.0
 # The largest body that any of our paths takes, unless a part says otherwise.
 BODY_LIMIT_BYTES = 16 << 20
+
+
+class ListenError(CannotError, OSError):
+    """An address that we cannot listen at."""
 
 
 @dataclass
@@ -97,6 +104,23 @@ def application(
     return app
 
 
+def _split(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ListenError(f"cannot listen at {listen}: it is no address; write HOST:PORT, such as 127.0.0.1:9090")
+    return host, int(port)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; end what listens there, or choose another port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "we may not; choose a port above 1023"
+    # The loop wraps the reason in a sentence of its own.
+    reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error.strerror or error)
+    return f"{reason}; choose an address of this machine"
+
+
 async def serve(
     app: web.Application,
     *,
@@ -107,14 +131,17 @@ async def serve(
 ) -> None:
     """Listen at `host:port` (an empty host is every address; port 0 is any free one) until `stop` is set.
 
-    `listening` is told the real address, such as `127.0.0.1:41234`. Raises OSError when the port cannot be had.
+    `listening` is told the real address, such as `127.0.0.1:41234`. Raises ListenError when the address cannot be had.
     """
-    host, _, port = listen.rpartition(":")
+    host, port = _split(listen)
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=tls)
-        await site.start()
+        site = web.TCPSite(runner, host.strip("[]") or None, port, ssl_context=tls)
+        try:
+            await site.start()
+        except OSError as e:
+            raise ListenError(f"cannot listen at {listen}: {_reason(e)}") from e
         bound = runner.addresses[0]
         address = f"{host or '127.0.0.1'}:{bound[1]}"
         log.info("listening", extra=fields(address=address, tls=tls is not None))

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 
 from bellbuoy.durations import DurationError, parse_duration
+from bellbuoy.errors import OptionsError
 from bellbuoy.node_exporter.machine import Machine
 
 MOUNT_POINTS_EXCLUDE = r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
@@ -49,10 +50,6 @@ COLLECTORS: dict[str, bool] = {
     "uname": True,
     "vmstat": True,
 }
-
-
-class OptionsError(ValueError):
-    """A flag that cannot be; the text names it and says how to mend it."""
 
 
 @dataclass(frozen=True)

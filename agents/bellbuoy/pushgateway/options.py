@@ -4,14 +4,11 @@ import argparse
 from dataclasses import dataclass
 
 from bellbuoy.durations import DurationError, parse_duration
+from bellbuoy.errors import OptionsError
 
 BODY_LIMIT_BYTES = 16 << 20
 GROUP_LIMIT = 10_000
 SERIES_LIMIT = 500_000
-
-
-class OptionsError(ValueError):
-    """A flag that cannot be; the text names it and says how to mend it."""
 
 
 @dataclass(frozen=True)

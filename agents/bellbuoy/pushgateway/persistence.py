@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from bellbuoy.errors import CannotError
 from bellbuoy.exposition import Sample
 from bellbuoy.logs import fields
 from bellbuoy.pushgateway.families import stored
@@ -27,7 +28,7 @@ MAGIC = b"bellbuoy-pushgateway"
 VERSION = 1
 
 
-class PersistenceError(RuntimeError):
+class PersistenceError(CannotError):
     """The file cannot be used or written, and someone has to see to it."""
 
 
@@ -93,7 +94,9 @@ def load(path: Path, *, now: float) -> list[Group]:
     """The groups of the file; none if there is no file. A corrupt file is moved to `PATH.corrupt-SECONDS`."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except FileNotFoundError as e:
+        if not path.parent.is_dir():
+            raise PersistenceError(f"cannot keep groups in {path}: its folder does not exist; make it") from e
         return []
     except OSError as e:
         raise PersistenceError(f"cannot read {path}: {e.strerror}; mend its permissions or give another file") from e

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bellbuoy.configuration import parse_size
 from bellbuoy.durations import format_duration, parse_duration
+from bellbuoy.errors import OptionsError
 from bellbuoy.rules import RuleOptions
 
 
@@ -223,9 +224,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options(args: argparse.Namespace) -> Options:
-    """The settings that these arguments say. Raises SystemExit with the cure when they contradict each other."""
+    """The settings that these arguments say. Raises OptionsError when they contradict each other."""
     if args.config_url and args.config_file:
-        raise SystemExit("--config-url and --config.file are both given; keep one of them")
+        raise OptionsError("cannot use --config.file with --config-url: keep one of them")
     follow = None
     if args.config_url:
         follow = FollowOptions(
@@ -234,7 +235,7 @@ def options(args: argparse.Namespace) -> Options:
             Path(args.config_ca_file) if args.config_ca_file else None,
         )
     elif args.config_token_file or args.config_ca_file:
-        raise SystemExit("--config-token-file and --config-ca-file belong to --config-url; give that as well")
+        raise OptionsError("cannot use --config-token-file or --config-ca-file without --config-url: add it")
     return Options(
         listen=args.listen,
         storage_path=Path(args.storage_path),

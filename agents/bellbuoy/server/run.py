@@ -17,6 +17,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from bellbuoy.configuration import ConfigError
+from bellbuoy.errors import CannotError
 from bellbuoy.http import Health, application, serve
 from bellbuoy.http.follow import Change, ConfigFollower, RejectedError
 from bellbuoy.logs import fields
@@ -26,10 +27,15 @@ from bellbuoy.server.config import read_files
 from bellbuoy.server.options import FollowOptions, Options
 from bellbuoy.server.server import Server
 from bellbuoy.server.ui import add_ui
+from bellbuoy.tsdb import StorageError
 
 log = logging.getLogger(__name__)
 # The last configuration of the operator lies here, beside the series.
 CACHE_FOLDER = "operator-config"
+
+
+class StorageFailedError(CannotError):
+    """The storage cannot be opened, or cannot be written to any more; the text is the core's."""
 
 
 def with_external_url(options: Options, address: str) -> Options:
@@ -42,7 +48,7 @@ def with_external_url(options: Options, address: str) -> Options:
 async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str], None] | None = None) -> None:
     """Serve until `stop` is set.
 
-    Raises ConfigError when the first configuration cannot be used, StorageError, and OSError for the port.
+    Raises ConfigError when the first configuration cannot be used, StorageFailedError, and ListenError for the port.
     """
     registry, health = CollectorRegistry(), Health()
     server = Server(options, registry=registry, health=health)
@@ -75,6 +81,8 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
         finally:
             await server.close()
     for result in results:
+        if isinstance(result, StorageError):
+            raise StorageFailedError(str(result)) from result
         if isinstance(result, Exception):
             raise result
 
