@@ -6,6 +6,7 @@ until `python -m deploy.demo down`.
 """
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bellbuoy.alertmanager import render_text
 from deploy.local import binaries, cluster, images, machine, paths
 from deploy.local.shell import LocalClusterError, run, say, wait_for
@@ -27,6 +30,7 @@ from tests.slack_server import PATH
 NAME = "demo"
 EXAMPLES = paths.CHECKOUT / "examples"
 SAMPLE_APP = Path(__file__).parent / "sample-app.yaml"
+ENTRANCES = Path(__file__).parent / "entrances.yaml"
 SLACK_PORT = 8025
 HOT, COOL = 40, 20
 
@@ -79,24 +83,26 @@ def up() -> int:
     place.kubectl("apply", "--server-side", "--kustomize", str(paths.CHECKOUT / "deploy/base"))
     place.kubectl("--namespace=bellbuoy-system", "rollout", "status", "deployment/bellbuoy-operator", "--timeout=180s")
     step("a stack: server, node exporters, alertmanager, pushgateway")
-    place.kubectl("apply", "--server-side", f"--filename={EXAMPLES / 'stack.yaml'}")
+    addresses = apply_stack(place)
     _secret(place, webhook)
     place.kubectl("apply", "--server-side", f"--filename={SAMPLE_APP}")
     place.kubectl("apply", "--server-side", f"--filename={EXAMPLES}")
     _wait("the stack to be ready", lambda: _condition(place, "Ready"), seconds=240)
     step("the sample app's pods are discovered and scraped")
     _wait("the targets to be up", lambda: _is_up(place), seconds=120)
-    server = _service(place, "server", 9090)
+    for address in addresses.values():
+        _wait(f"{address} to answer", functools.partial(_answers, address), seconds=30)
     sample = place.get("--namespace=shop", "pods", "--selector=app=sample-app")["items"][0]
     step(f"{sample['metadata']['name']} gets hot: a rule fires in some 10 seconds")
     _heat(place, sample["metadata"]["name"], HOT)
     message = _message(webhook)
+    _wait("the receiver's status to tell of the message", lambda: _is_told(place), seconds=60)
     print(place.kubectl("get", "monitoringstacks,scrapetargets,alertrules,alertreceivers", "--all-namespaces"))
     if message:
         print(render_text(message))
     step("done; it stays up until: make demo-down")
-    print(f"\nThe web UI:    {server}")
-    print(f"The alerts:    {_service(place, 'alertmanager', 9093)}")
+    print(f"\nThe web UI:    {addresses['server']}")
+    print(f"The alerts:    {addresses['alertmanager']}")
     if place.kubeconfig:
         print(f"kubectl:       export KUBECONFIG={place.kubeconfig}")
         print(f"Make it cool:  kubectl -n shop exec {sample['metadata']['name']} -- {' '.join(_set(COOL))}")
@@ -194,6 +200,30 @@ def _secret(place: Place, webhook: str) -> None:
     place.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(secret))
 
 
+def apply_stack(place: Place) -> dict[str, str]:
+    """The example's stack, with links that this machine can open; the addresses of server and alertmanager."""
+    example = {one["kind"]: one for one in yaml.safe_load_all((EXAMPLES / "stack.yaml").read_text())}
+    place.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(example["Namespace"]))
+    place.kubectl("apply", "--server-side", f"--filename={ENTRANCES}")
+    stack, addresses = example["MonitoringStack"], {part: _address(place, part) for part in ("server", "alertmanager")}
+    for part, address in addresses.items():
+        stack["spec"].setdefault(part, {})["externalUrl"] = address
+    # Under a name of its own, so that the example itself, applied later, does not take the two fields away.
+    owner = ("--field-manager=bellbuoy-demo", "--force-conflicts")
+    place.kubectl("apply", "--server-side", *owner, "--filename=-", stdin=json.dumps(stack))
+    return addresses
+
+
+def _address(place: Place, part: str) -> str:
+    """A part as this machine reaches it: the local cluster has a route to services, kind one to its nodes."""
+    service = place.get("--namespace=monitoring", "service", f"demo-{part}")["spec"]
+    if place.kubeconfig:
+        return f"http://{service['clusterIP']}:{service['ports'][0]['port']}"
+    every = place.get("nodes")["items"][0]["status"]["addresses"]
+    node = next(one["address"] for one in every if one["type"] == "InternalIP")
+    return f"http://{node}:{service['ports'][0]['nodePort']}"
+
+
 def _condition(place: Place, kind: str) -> bool:
     stack = place.get("--namespace=monitoring", "monitoringstack", "main")
     conditions = stack.get("status", {}).get("conditions", [])
@@ -205,10 +235,10 @@ def _is_up(place: Place) -> bool:
     return bool(status.get("up")) and status["up"] == status.get("matched")
 
 
-def _service(place: Place, part: str, port: int) -> str:
-    """A part's address: of its first pod, which this machine reaches by the local cluster's routes."""
-    found = place.get("--namespace=monitoring", "pods", f"--selector=bellbuoy.io/part={part}")["items"]
-    return f"http://{found[0]['status']['podIP']}:{port}" if found else ""
+def _is_told(place: Place) -> bool:
+    """Whether the receiver's status has a notification, or why there was none: it follows some seconds behind."""
+    status = place.get("--namespace=monitoring", "alertreceiver", "slack").get("status", {})
+    return bool(status.get("lastNotification") or status.get("lastError"))
 
 
 def _set(value: int) -> list[str]:
