@@ -124,6 +124,9 @@ class Storage:
     def tidy(self) -> None:
         """What a background pass does, now: seal what is idle, cut the log, retire what is past its time."""
 
+    def compact(self, *, everything: bool = False) -> int:
+        """Move to blocks what is settled, or all there is, and merge blocks; returns how many were written."""
+
     def losses(self) -> list[str]:
         """What was damaged or left out when the folder was opened, in words."""
 

@@ -8,6 +8,7 @@
 //! being written is mapped at its full size from the start; its unwritten rest is a hole, which no reader touches.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -31,6 +32,7 @@ const FILE_MILLISECONDS: i64 = 2 * 3600 * 1000;
 pub struct ChunkFile {
     pub number: u64,
     path: PathBuf,
+    file: File,
     map: Mmap,
     used: AtomicU64,
     newest: AtomicI64,
@@ -55,6 +57,17 @@ impl Mapped {
     pub fn size(&self) -> u64 {
         self.length
     }
+
+    /// Some of the bytes, read from the file and not through the mapping.
+    pub fn copy(&self, range: Range<usize>) -> Result<Vec<u8>> {
+        if range.end as u64 > self.length {
+            return Err(StorageError::corrupt("a chunk", "a pack lies outside"));
+        }
+        let mut out = vec![0; range.len()];
+        let read = self.file.file.read_exact_at(&mut out, self.start + range.start as u64);
+        read.map_err(|e| StorageError::file("read", &self.file.path, &e))?;
+        Ok(out)
+    }
 }
 
 /// What a chunk file holds.
@@ -70,6 +83,7 @@ impl ChunkFile {
         Ok(ChunkFile {
             number,
             path: path.to_owned(),
+            file: file.try_clone().map_err(|e| StorageError::file("open", path, &e))?,
             map,
             used: AtomicU64::new(used),
             newest: AtomicI64::new(i64::MIN),
@@ -111,7 +125,7 @@ impl ChunkFile {
         let whole = Mapped { file: self.clone(), start, length: rest.len() as u64 };
         let sealed = parse(head, 8 + length, whole)?;
         let (end, first, last) = match &sealed {
-            Sealed::Rows(chunk) => (chunk.mapped().size(), chunk.start(), chunk.end()),
+            Sealed::Rows(chunk) => (chunk.mapped().size(), chunk.start, chunk.end),
             Sealed::Series(chunk) => (chunk.mapped().size(), chunk.start, chunk.end),
         };
         if end > rest.len() as u64 {
@@ -125,8 +139,8 @@ impl ChunkFile {
 fn parse(head: &[u8], head_end: usize, whole: Mapped) -> Result<Sealed> {
     let mut cursor = Cursor::new(head);
     match cursor.byte()? {
-        1 => SealedChunk::parse(&mut cursor, head_end, whole).map(|c| Sealed::Rows(c.trimmed())),
-        2 => SealedSeries::parse(&mut cursor, head_end, whole).map(|c| Sealed::Series(c.trimmed())),
+        1 => SealedChunk::parse(&mut cursor, head_end, whole).map(Sealed::Rows),
+        2 => SealedSeries::parse(&mut cursor, head_end, whole).map(Sealed::Series),
         kind => Err(StorageError::corrupt("a chunk", format!("kind {kind} is unknown"))),
     }
 }
@@ -269,6 +283,24 @@ impl ChunkFiles {
             w.file.sync_data().map_err(|e| StorageError::file("sync", &w.mapped.path, &e))?;
             w.dirty = false;
         }
+        Ok(())
+    }
+
+    /// Closes the file being written; returns the number of the last file.
+    pub fn roll(&self) -> Result<u64> {
+        self.finish()?;
+        Ok(self.files.lock().last().map_or(0, |f| f.number))
+    }
+
+    /// Deletes the files up to this number that hold nothing from this time on: it is in blocks.
+    pub fn retire_compacted(&self, through: u64, before: i64) -> Result<()> {
+        let mut files = self.files.lock();
+        let (gone, kept): (Vec<_>, Vec<_>) = files.iter().cloned().partition(|f| f.number <= through && f.newest() < before);
+        for file in gone {
+            std::fs::remove_file(&file.path).map_err(|e| StorageError::file("delete", &file.path, &e))?;
+            file.retired.store(true, Relaxed);
+        }
+        *files = kept;
         Ok(())
     }
 

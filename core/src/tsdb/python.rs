@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Column;
+use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
 use super::group::Group;
 use super::matcher::Selector;
 use super::select;
@@ -174,6 +175,13 @@ impl PyStorage {
         Ok(py.detach(|| self.storage.inner.tidy())?)
     }
 
+    /// Moves to blocks what is settled, or all there is, and merges blocks; returns how many it wrote.
+    #[pyo3(signature = (*, everything = false))]
+    fn compact(&self, py: Python<'_>, everything: bool) -> PyResult<usize> {
+        let settled = if everything { -BLOCK_MILLISECONDS } else { SETTLED_MILLISECONDS };
+        Ok(py.detach(|| self.storage.inner.compact(settled))?)
+    }
+
     /// What was damaged or left out when the folder was opened, in words.
     fn losses(&self) -> Vec<String> {
         self.storage.inner.losses.lock().clone()
@@ -233,7 +241,9 @@ impl PyStorage {
         let inner = &self.storage.inner;
         py.detach(|| {
             let groups = inner.groups.read().all.clone();
-            let ranges = groups.iter().filter_map(|g| g.time_range()).chain(inner.loose.time_range());
+            let blocks: Vec<_> = inner.layout.read().blocks.iter().map(|b| (b.span.from, b.span.to)).collect();
+            let chunks = groups.iter().filter_map(|g| g.time_range()).chain(inner.loose.time_range());
+            let ranges = blocks.into_iter().filter(|b| b.0 <= b.1).chain(chunks);
             ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
         })
     }

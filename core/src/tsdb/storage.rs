@@ -5,13 +5,14 @@
 //! catalog        what ids mean                      (catalog.rs)
 //! wal/N.wal      rows and samples not yet sealed    (wal.rs)
 //! chunks/N.chunks  sealed chunks                    (chunkfile.rs)
+//! blocks/N.block   what is older                    (block.rs, compaction.rs)
 //! ```
 //! A thread of its own commits at an interval and tidies up. An append waits for a lock of its group and for the copy of
 //! a record, never for a disk.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,6 +26,7 @@ use super::chunk::{widen, OpenChunk, SealedChunk};
 use super::chunkfile::{ChunkFiles, Sealed};
 use super::codec::Encoder;
 use super::columns::{Column, ColumnSet, ColumnSets};
+use super::compaction::{Layout, SETTLED_MILLISECONDS};
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
 use super::row;
@@ -68,8 +70,14 @@ pub struct Inner {
     pub counters: Counters,
     pub loose: LooseStore,
     pub groups: RwLock<Groups>,
+    pub layout: RwLock<Layout>,
+    /// Held by the one who compacts.
+    pub compacting: Mutex<()>,
+    pub block_folder: PathBuf,
+    pub files: ChunkFiles,
+    /// Groups take no row before this: it is, or soon will be, in blocks.
+    frontier: AtomicI64,
     catalog: Mutex<Catalog>,
-    files: ChunkFiles,
     encoder: Mutex<Encoder>,
     /// What was damaged at the start, in words.
     pub losses: Mutex<Vec<String>>,
@@ -169,7 +177,7 @@ fn work(inner: &Inner, stop: &(Mutex<bool>, Condvar)) {
         let mut done = inner.commit();
         if tidied.elapsed() >= TIDY_INTERVAL {
             tidied = Instant::now();
-            done = done.and_then(|()| inner.tidy());
+            done = done.and_then(|()| inner.tidy()).and_then(|()| inner.compact(SETTLED_MILLISECONDS).map(|_| ()));
         }
         if let Err(e) = done {
             inner.counters.commit_failures.fetch_add(1, Relaxed);
@@ -209,18 +217,15 @@ impl Inner {
     pub fn group(&self, pool: &str, labels: &Labels) -> Result<Arc<Group>> {
         let key = (Str::from(pool), labels.clone());
         if let Some(known) = self.groups.read().by_key.get(&key) {
-            known.active.store(true, Relaxed);
             return Ok(known.clone());
         }
         let mut groups = self.groups.write();
         if let Some(known) = groups.by_key.get(&key) {
-            known.active.store(true, Relaxed);
             return Ok(known.clone());
         }
         let id = groups.next_id;
         self.record(&Entry::Group { id, pool, labels })?;
         let group = groups.insert(id, key.0, key.1);
-        group.active.store(true, Relaxed);
         Ok(group)
     }
 
@@ -244,6 +249,14 @@ impl Inner {
 
     pub fn append_samples(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
         self.check_open()?;
+        let added = self.append_uncounted(samples)?;
+        self.counters.samples.fetch_add(added, Relaxed);
+        self.counters.duplicates.fetch_add(samples.len() as u64 - added, Relaxed);
+        Ok(added)
+    }
+
+    /// The same, for who counts the samples.
+    pub fn append_uncounted(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
         let series: Vec<_> = samples
             .iter()
             .map(|(labels, _, _)| self.loose.series(labels, &mut |id| self.catalog.lock().record(&Entry::Series { id, labels })))
@@ -254,8 +267,6 @@ impl Inner {
         let added = entries.iter().zip(&series).filter(|(e, s)| s.add(e.1, e.2)).count() as u64;
         self.loose.added(added, segment);
         drop(appending);
-        self.counters.samples.fetch_add(added, Relaxed);
-        self.counters.duplicates.fetch_add(samples.len() as u64 - added, Relaxed);
         Ok(added)
     }
 
@@ -278,7 +289,15 @@ impl Inner {
         Ok(())
     }
 
-    fn seal_loose(&self) -> Result<()> {
+    pub fn frontier(&self) -> i64 {
+        self.frontier.load(Relaxed)
+    }
+
+    pub fn set_frontier(&self, time: i64) {
+        self.frontier.store(time, Relaxed);
+    }
+
+    pub fn seal_loose(&self) -> Result<()> {
         self.loose.seal(self.wal.segment(), &mut self.encoder.lock(), &mut |bytes| match self.files.append(bytes, self.now())? {
             Sealed::Series(chunk) => Ok(Arc::new(chunk)),
             Sealed::Rows(_) => Err(StorageError::corrupt("a chunk", "BUG: series were read back as rows")),
@@ -303,15 +322,18 @@ impl Inner {
             self.seal_loose()?;
         }
         self.cut_log(&groups, segment)?;
+        drop(groups);
         let before = self.now().saturating_sub(self.options.retention.as_millis() as i64);
-        if self.files.retire(before, self.options.retention_bytes)? > 0 {
-            self.retire(&groups);
-        }
+        let ((wal, _), (chunks, _)) = (self.wal.size(), self.files.size());
+        self.retire_blocks(before, self.options.retention_bytes, wal + chunks)?;
+        let alone = self.layout.read().blocks.is_empty();
+        self.files.retire(before, if alone { self.options.retention_bytes } else { 0 })?;
+        self.retire(self.layout.read().frontier);
         Ok(())
     }
 
     /// Deletes log segments of which all is sealed and durable.
-    fn cut_log(&self, groups: &[Arc<Group>], segment: u64) -> Result<()> {
+    pub fn cut_log(&self, groups: &[Arc<Group>], segment: u64) -> Result<()> {
         let needed = groups
             .iter()
             .filter_map(|g| g.needed_segment())
@@ -325,10 +347,23 @@ impl Inner {
         self.wal.truncate(needed)
     }
 
-    fn retire(&self, groups: &[Arc<Group>]) {
-        for group in groups {
-            group.retire();
-        }
+    /// Forgets chunks that are gone or in blocks, and whoever has nothing left.
+    pub fn retire(&self, frontier: i64) {
+        let mut groups = self.groups.write();
+        let Groups { all, by_key, .. } = &mut *groups;
+        all.retain(|group| {
+            let left = group.retire(frontier);
+            // Held by the two tables only: nobody is about to append.
+            if left || Arc::strong_count(group) > 2 {
+                return true;
+            }
+            let key = (group.pool.clone(), group.labels.clone());
+            if by_key.get(&key).is_some_and(|known| Arc::ptr_eq(known, group)) {
+                by_key.remove(&key);
+            }
+            false
+        });
+        drop(groups);
         self.loose.retire();
         self.sets.sweep();
     }
@@ -352,8 +387,8 @@ impl Groups {
 
 /// Takes the folder, reads what is in it, replays the log.
 fn open(folder: &Path, options: Options) -> Result<Inner> {
-    let (wal_folder, chunk_folder) = (folder.join("wal"), folder.join("chunks"));
-    for path in [folder, &wal_folder, &chunk_folder] {
+    let [wal_folder, chunk_folder, block_folder] = ["wal", "chunks", "blocks"].map(|name| folder.join(name));
+    for path in [folder, &wal_folder, &chunk_folder, &block_folder] {
         std::fs::create_dir_all(path).map_err(|e| StorageError::file("create", path, &e))?;
     }
     let lock = take_lock(folder)?;
@@ -381,6 +416,7 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
     for (id, labels) in known.series {
         loose.restore(id, labels);
     }
+    let layout = Layout::open(&block_folder, &mut |loss| losses.push(loss))?;
     let mut without_meaning = 0u64;
     let files = ChunkFiles::open(
         &chunk_folder,
@@ -389,11 +425,14 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
                 Sealed::Rows(mut chunk) => {
                     chunk.set = known.sets.get(&chunk.set_id).cloned();
                     match by_id.get(&chunk.group).filter(|_| chunk.set.is_some()) {
-                        Some(group) => group.restore_sealed(chunk),
+                        Some(group) => group.restore_sealed(chunk, layout.frontier),
                         None => without_meaning += 1,
                     }
                 }
                 Sealed::Series(chunk) => {
+                    if chunk.mapped().file.number <= layout.chunk_files {
+                        chunk.set_compacted(layout.frontier);
+                    }
                     let chunk = Arc::new(chunk);
                     for (at, entry) in chunk.entries.iter().enumerate() {
                         match loose.by_id(entry.series) {
@@ -422,8 +461,12 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         loose,
         groups: RwLock::new(groups),
         sets,
-        catalog: Mutex::new(catalog),
+        frontier: AtomicI64::new(layout.frontier),
+        layout: RwLock::new(layout),
+        compacting: Mutex::new(()),
+        block_folder,
         files,
+        catalog: Mutex::new(catalog),
         encoder: Mutex::default(),
         losses: Mutex::new(losses),
         last_error: Mutex::default(),
