@@ -69,11 +69,13 @@ def test_an_example_is_what_the_page_says_in_each_of_its_forms() -> None:
 def test_what_this_version_writes_is_what_the_page_says(tmp_path: Path) -> None:
     make(tmp_path / "made")
     folder = Folder.read(tmp_path / "made" / "data")
+    for kind, letter in KINDS.items():
+        assert Header.read(file_of(folder.path, kind).read_bytes()) == Header(letter, VERSION, 0)
     assert folder.seen == FORMS
     found = described(folder.samples())
 
     def without_scrapes(series: Described) -> Described:
-        return [one for one in series if one["labels"].get("job") != "scraped" and "path" not in one["labels"]]
+        return [one for one in series if one["labels"].get("job") != "scraped"]
 
     assert without_scrapes(found) == without_scrapes(stated(VERSION)) != found
     storage = open_storage(tmp_path / "made" / "data")
