@@ -78,8 +78,8 @@ async def test_many_targets_and_long_texts_fit_and_what_is_wrong_stands_first(br
             await expect(seen.page.locator("tr.down, tr.unknown")).to_have_count(MANY)
             assert await seen.page.evaluate("document.documentElement.scrollWidth") <= width
             await seen.at("/#/alerts", shows="Loud")
-            await expect(seen.page.get_by_text("firing", exact=True).first).to_be_visible()
+            await expect(seen.page.locator("article.firing").first).to_be_visible()
             assert await seen.page.locator("section h2").all_inner_texts() == ["loud", "a-quiet-one"]
-            await seen.at("/#/query?expr=up", shows="Drawn are the first 40 of")
+            await seen.at("/#/query?expr=up&range=15m", shows="Drawn are the first 40 of")
             assert await seen.page.evaluate("document.documentElement.scrollWidth") <= width
             assert seen.errors == []
