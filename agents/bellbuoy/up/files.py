@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bellbuoy.alertmanager.config import load_config
+from bellbuoy.alertmanager import load_config
 from bellbuoy.configuration import ConfigError
 from bellbuoy.http.files import write_atomically
 from bellbuoy.resources import (
@@ -34,7 +34,7 @@ from bellbuoy.resources.binding import bound_expression
 from bellbuoy.resources.manifests import Key, key_of
 from bellbuoy.resources.secrets import secret_use
 from bellbuoy.rules import BrokenRule
-from bellbuoy.server.config import read_config, rule_groups
+from bellbuoy.server import read_config, rule_groups
 from bellbuoy.up.options import Options
 
 # Who gets alerts when the manifests have no receiver, and how fast: someone is looking.

@@ -15,7 +15,6 @@ from pathlib import Path
 import aiohttp
 
 from bellbuoy import alertmanager, node_exporter, pushgateway, server
-from bellbuoy.alertmanager.storage import lock_folder
 from bellbuoy.configuration import ConfigError
 from bellbuoy.errors import CannotError, explain
 from bellbuoy.logs import fields
@@ -46,7 +45,7 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Listening | N
     or a group of these.
     """
     seen = await asyncio.to_thread(_fingerprint, options.manifests)
-    lock = lock_folder(options.data, flag="--data")
+    lock = alertmanager.lock_folder(options.data, flag="--data")
     try:
         manifests = await asyncio.to_thread(_take, options, None)
         if manifests.mistakes and not manifests.resources:
