@@ -33,7 +33,7 @@ from bellbuoy.resources import (
 from bellbuoy.resources.binding import bound_expression
 from bellbuoy.resources.manifests import Key, key_of
 from bellbuoy.resources.secrets import secret_use
-from bellbuoy.rules import BrokenRule
+from bellbuoy.rules import BrokenRule, load_groups
 from bellbuoy.server import read_config, rule_groups
 from bellbuoy.up.options import Options
 
@@ -102,16 +102,9 @@ def make_files(manifests: Manifests, options: Options) -> Files:
         RULES: to_yaml(rule_file(selection, check=bound_expression).content),
         ALERTMANAGER: to_yaml(notifying),
     }
-    _check_server(texts)
+    rule_groups(read_config(texts[PROMETHEUS], name=PROMETHEUS), {RULES: texts[RULES]})
     load_config(texts[ALERTMANAGER], name=ALERTMANAGER)
     return Files(texts, secrets)
-
-
-def _check_server(texts: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Names of rule groups, each with the mistake of a rule in it. Raises ConfigError."""
-    config = read_config(texts[PROMETHEUS], name=PROMETHEUS)
-    groups = rule_groups(config, {RULES: texts.get(RULES, "")})
-    return [(group.name, rule.error) for group in groups for rule in group.rules if isinstance(rule, BrokenRule)]
 
 
 def _refused(manifests: Manifests, options: Options) -> Iterator[tuple[Key, str]]:
@@ -119,7 +112,7 @@ def _refused(manifests: Manifests, options: Options) -> Iterator[tuple[Key, str]
     selection = manifests.selection()
     alone = Selection(selection.stack, selection.namespaces)
     layout = _layout(alone, options)
-    _check_server({PROMETHEUS: to_yaml(prometheus_config(alone, layout))})
+    read_config(to_yaml(prometheus_config(alone, layout)), name=PROMETHEUS)
     for target in selection.scrape_targets:
         yield from _told(target, lambda one: _check_target(one, alone, options), manifests)
     for receiver in selection.receivers:
@@ -129,7 +122,7 @@ def _refused(manifests: Manifests, options: Options) -> Iterator[tuple[Key, str]
         if refusal := refusals.get((rule.kind, rule.id)):
             yield key_of(rule), f"cannot use {rule}: {refusal.message}"
         else:
-            yield from _told(rule, lambda one: _check_rule(one, alone, layout), manifests)
+            yield from _told(rule, lambda one: _check_rule(one, alone), manifests)
 
 
 # Places in the files of the parts, and what they are in a manifest.
@@ -152,7 +145,7 @@ def _told(one: Resource[Any], check: Any, manifests: Manifests) -> Iterator[tupl
     try:
         _check_secrets(one, manifests)
         check(one)
-    except (ConfigError, ValueError) as e:
+    except ConfigError as e:
         yield key_of(one), f"cannot use {one}: {_in_manifest(str(e))}"
 
 
@@ -165,7 +158,11 @@ def _check_secrets(one: Resource[Any], manifests: Manifests) -> None:
 
 def _check_target(target: ScrapeTarget, alone: Selection, options: Options) -> None:
     selection = replace(alone, scrape_targets=[target])
-    _check_server({PROMETHEUS: to_yaml(prometheus_config(selection, _layout(selection, options)))})
+    try:
+        scrape_target_pool(selection, target, lambda _: ())
+    except ValueError as e:
+        raise ConfigError(f"spec.relabelings: {e}") from e
+    read_config(to_yaml(prometheus_config(selection, _layout(selection, options))), name=PROMETHEUS)
 
 
 def _check_receiver(receiver: AlertReceiver, alone: Selection, layout: Layout) -> None:
@@ -173,13 +170,14 @@ def _check_receiver(receiver: AlertReceiver, alone: Selection, layout: Layout) -
     load_config(to_yaml(config), name=ALERTMANAGER)
 
 
-def _check_rule(rule: Resource[Any], alone: Selection, layout: Layout) -> None:
+def _check_rule(rule: Resource[Any], alone: Selection) -> None:
     alerts = rule.kind == "AlertRule"
     selection = replace(alone, alert_rules=[rule]) if alerts else replace(alone, recording_rules=[rule])
-    rules = rule_file(selection, check=bound_expression).content
-    texts = {PROMETHEUS: to_yaml(prometheus_config(alone, layout)), RULES: to_yaml(rules)}
-    for _, error in _check_server(texts):
-        raise ConfigError(error.partition(", rule 0: ")[2] or error)
+    text = to_yaml(rule_file(selection, check=bound_expression).content)
+    [group] = load_groups({RULES: text}, interval_seconds=60.0)
+    for one in group.rules:
+        if isinstance(one, BrokenRule):
+            raise ConfigError(one.error.removeprefix(f'group "{group.name}", rule 0: '))
 
 
 def _secrets(selection: Selection, manifests: Manifests) -> Iterator[tuple[str, str]]:

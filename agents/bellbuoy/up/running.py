@@ -127,10 +127,11 @@ async def _one(
             raise
         failures.append(PartError(f"cannot run the {name}: {text}"))
         log.debug("part failed", exc_info=True)
-    finally:
+    else:
         if not stop.is_set():
-            log.info("part ended, stopping all", extra=fields(part=name))
-            stop.set()
+            failures.append(PartError(f"cannot go on without the {name}: it ended by itself; see its log"))
+    finally:
+        stop.set()
 
 
 def _take(options: Options, last: Manifests | None) -> Manifests:
