@@ -201,12 +201,17 @@ async def running(
         await runner.cleanup()
 
 
-def main() -> None:
-    """Run until interrupted."""
+def parser() -> argparse.ArgumentParser:
+    """Its command line."""
     parser = argparse.ArgumentParser(description="A server in the shape of Slack's incoming webhooks.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8025, help="port to listen on, 0 for any (default: %(default)s)")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run until interrupted."""
+    args = parser().parse_args()
 
     async def serve() -> None:
         async with running(port=args.port, host=args.host, listening=lambda url: print(url, flush=True)):
