@@ -9,9 +9,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from bellbuoy.server.ui import STATIC, add_ui
-
-__all__ = ["STATIC", "site"]
+from bellbuoy.server.ui import add_ui
 
 
 @asynccontextmanager
