@@ -96,7 +96,7 @@ ui: ## builds the web UI into agents/bellbuoy/server/static (needs Node)
 	cd ui && npm ci && npm run build
 
 .PHONY: demo
-demo: binaries ## from nothing to a Slack message, on a real Kubernetes
+demo: $(READY) ## from nothing to a Slack message, on a real Kubernetes
 	@$(PYTHON) -m deploy.demo up
 
 .PHONY: demo-down

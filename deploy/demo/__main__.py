@@ -131,6 +131,8 @@ def _has_engine() -> bool:
 def _place() -> Place:
     if _has_engine():
         return _kind()
+    machine.install_packages()
+    binaries.build_all()
     problems = machine.problems()
     if problems:
         raise LocalClusterError(
