@@ -8,7 +8,8 @@ READY := $(VENV)/.installed
 # Real programs that tests run ours against, and a browser. None of their services needs to run.
 PEERS := prometheus prometheus-node-exporter prometheus-alertmanager prometheus-pushgateway chromium
 RUST := $(shell find core/src core/Cargo.toml core/Cargo.lock -type f 2>/dev/null)
-PYTEST := $(PYTHON) -m pytest
+# Tests that share a cluster run one after the other, the rest beside them (tests/conftest.py says which is which).
+PYTEST := $(PYTHON) -m pytest --numprocesses 2 --dist loadgroup
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -95,7 +96,7 @@ ui: ## builds the web UI into agents/bellbuoy/server/static (needs Node)
 	cd ui && npm ci && npm run build
 
 .PHONY: demo
-demo: binaries ## from nothing to a Slack message, on a real Kubernetes
+demo: $(READY) ## from nothing to a Slack message, on a real Kubernetes
 	@$(PYTHON) -m deploy.demo up
 
 .PHONY: demo-down

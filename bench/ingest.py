@@ -22,11 +22,12 @@ from pathlib import Path
 from bench.errors import BenchmarkError
 from bench.processes import disk_bytes
 from bench.replay import Targets, free_port
-from bench.servers import OURS, THEIRS, Kind, Server
+from bench.servers import OURS, Kind, Server, theirs
 
-# How far the servers may differ in what they stored. They scrape at phases of their own, so a window's ends cut off up
-# to one scrape each; a server that is starved of the processor skips some.
+# How far the servers may differ in what they stored: a server that is starved of the processor skips some scrapes.
 _TOLERANCE = 0.05
+# They scrape at phases of their own, so a window's ends cut off up to one scrape each: in a short one that is more.
+_SCRAPES_CUT_OFF = 1.5
 _FORMS = ("plain", "gzip")
 
 
@@ -79,18 +80,23 @@ class _Reading:
     resident: list[int]
 
 
-def measure(targets: Targets, folder: Path, *, form: str, warm_up: float, seconds: float) -> list[Cost]:
-    """One window of both servers, ours first. The targets must be there."""
+def measure(
+    targets: Targets, folder: Path, *, peer: Kind, form: str, warm_up: float, seconds: float
+) -> tuple[Cost, Cost]:
+    """One window of both servers: ours, and the peer. The targets must be there."""
     configs = targets.scrape_configs(compression=form == "gzip")
     # JSON is YAML.
     configuration = json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": configs})
     with contextlib.ExitStack() as stack:
         servers = [
             stack.enter_context(kind.start(folder / kind.name, configuration=configuration, port=free_port()))
-            for kind in (OURS, THEIRS)
+            for kind in (OURS, peer)
         ]
         for server in servers:
             server.wait_until_ready()
+        # The warm-up is as long for both, though one begins to scrape later.
+        for server in servers:
+            server.wait_until_scraping()
         time.sleep(warm_up)
         # Asking costs: it lies outside of what is measured, at both ends.
         readings = [
@@ -100,11 +106,12 @@ def measure(targets: Targets, folder: Path, *, form: str, warm_up: float, second
             for server, reading in zip(servers, readings, strict=True):
                 server.process.check()
                 reading.resident.append(server.process.resident_bytes())
-        costs = [_cost(server, reading, form=form) for server, reading in zip(servers, readings, strict=True)]
+        ours, their = (_cost(server, reading, form=form) for server, reading in zip(servers, readings, strict=True))
         # What was scraped last has been stored by then.
         at = time.time() - 1
-        _compare(costs, [Contents.of(server, at=at, seconds=seconds) for server in servers], targets)
-    return costs
+        contents = [Contents.of(server, at=at, seconds=seconds) for server in servers]
+        compare((ours, their), (contents[0], contents[1]), targets)
+    return ours, their
 
 
 def _ticks(seconds: float) -> Iterator[None]:
@@ -133,9 +140,10 @@ def _cost(server: Server, start: _Reading, *, form: str) -> Cost:
     )
 
 
-def _compare(costs: Sequence[Cost], contents: Sequence[Contents], targets: Targets) -> None:
-    """Raise if the servers did not do the same work."""
+def compare(costs: tuple[Cost, Cost], contents: tuple[Contents, Contents], targets: Targets) -> None:
+    """Raise if the servers, ours first, did not do the same work."""
     (our_cost, their_cost), (ours, theirs) = costs, contents
+    tolerance = max(_TOLERANCE, _SCRAPES_CUT_OFF / our_cost.seconds)
     pairs = {
         "samples appended": (our_cost.samples / our_cost.seconds, their_cost.samples / their_cost.seconds),
         "samples scraped": (ours.scraped, theirs.scraped),
@@ -147,8 +155,8 @@ def _compare(costs: Sequence[Cost], contents: Sequence[Contents], targets: Targe
     if our_cost.samples <= 0 or min(ours.up, theirs.up) < targets.count * (1 - _TOLERANCE):
         raise BenchmarkError(f"cannot compare: of {targets.count} targets not all are up: {shown}")
     for name, (our, their) in pairs.items():
-        if abs(our - their) > _TOLERANCE * max(our, their):
-            raise BenchmarkError(f"cannot compare: the servers differ by more than {_TOLERANCE:.0%} in {name}: {shown}")
+        if abs(our - their) > tolerance * max(our, their):
+            raise BenchmarkError(f"cannot compare: the servers differ by more than {tolerance:.0%} in {name}: {shown}")
 
 
 def table(costs: Sequence[Cost]) -> str:
@@ -176,10 +184,8 @@ def table(costs: Sequence[Cost]) -> str:
     )
 
 
-def ratios(costs: Sequence[Cost]) -> str:
-    """For machines: ours over theirs, so lower is better. Memory is the worse of the two forms."""
-    by = {(cost.kind.name, cost.form): cost for cost in costs}
-    pairs = [(by[OURS.name, form], by[THEIRS.name, form]) for form in _FORMS if (OURS.name, form) in by]
+def ratios(pairs: Sequence[tuple[Cost, Cost]]) -> str:
+    """For machines: of each window ours over theirs, so lower is better. Memory is the worse of the two forms."""
     parts = [f"ingest_cpu_{our.form}={our.processor_us / their.processor_us:.3f}" for our, their in pairs]
     parts.append(f"rss={max(our.resident_bytes / their.resident_bytes for our, their in pairs):.3f}")
     return "ratios: " + " ".join(parts)
@@ -192,7 +198,18 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60, help="the window that is measured (default: %(default)s)")
     parser.add_argument("--warm-up", type=float, default=20, help="seconds before it (default: %(default)s)")
     parser.add_argument("--targets", type=int, default=100, help="of about 1,000 series each (default: %(default)s)")
+    parser.add_argument(
+        "--scrapes",
+        type=int,
+        help="show only so many of each recording, over and over; ready sooner (default: all)",
+    )
     parser.add_argument("--form", choices=_FORMS, action="append", help="may be repeated (default: both)")
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        metavar="PROGRAM",
+        help="a Prometheus to compare with (default: 3.16, which is built if it is not there)",
+    )
     parser.add_argument("--keep", action="store_true", help="keep storages and logs, and say where")
     return parser.parse_args(arguments)
 
@@ -203,15 +220,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Servers and targets must not outlive a run that is told to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="bellbuoy-bench-"))
-    targets = Targets(args.targets, free_port())
+    targets = Targets(args.targets, free_port(), args.scrapes)
     forms = [form for form in _FORMS if form in (args.form or _FORMS)]
-    costs: list[Cost] = []
+    pairs: list[tuple[Cost, Cost]] = []
     try:
+        peer = theirs(args.peer)
         with targets.serve(folder) as replay:
             targets.wait(replay)
             for form in forms:
                 print(f"{form}: {args.warm_up:g} s to warm up, {args.seconds:g} s to measure", file=sys.stderr)
-                costs += measure(targets, folder / form, form=form, warm_up=args.warm_up, seconds=args.seconds)
+                pair = measure(targets, folder / form, peer=peer, form=form, warm_up=args.warm_up, seconds=args.seconds)
+                pairs.append(pair)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
@@ -221,8 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             shutil.rmtree(folder)
     print(f"{args.targets} targets, every second, on {os.cpu_count()} processors")
-    print(table(costs))
-    print(ratios(costs))
+    print(table([cost for pair in pairs for cost in pair]))
+    print(ratios(pairs))
     return 0
 
 

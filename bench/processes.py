@@ -26,9 +26,14 @@ class Process:
         self.log = log
         with log.open("wb") as file:
             # Its own session: an interrupt at the terminal is ours to hand on, in order.
-            self._process = subprocess.Popen(
-                self.command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-            )
+            try:
+                self._process = subprocess.Popen(
+                    self.command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                )
+            except OSError as error:
+                raise BenchmarkError(
+                    f"cannot start {self.command[0]}: {error.strerror}; is it the right file?"
+                ) from error
 
     def __enter__(self) -> "Process":
         return self

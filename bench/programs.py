@@ -34,16 +34,23 @@ class Program:
 
     def path(self) -> Path:
         """The built program; builds it first if need be, which for the reference takes minutes."""
+        built = self._place()
+        if not built.exists():
+            with _locked(built.with_name("build.lock")):
+                if not built.exists():
+                    self._build(built)
+        return built
+
+    def is_built(self) -> bool:
+        """Whether `path` has nothing to build."""
+        return self._place().exists()
+
+    def _place(self) -> Path:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bellbuoy" / "peers"
         digest = hashlib.sha256(repr((_FLAGS, self.package)).encode())
         for file in sorted(self.folder.iterdir()):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-        built = cache / f"{self.name}-{digest.hexdigest()[:12]}"
-        if not built.exists():
-            with _locked(cache / "build.lock"):
-                if not built.exists():
-                    self._build(built)
-        return built
+        return cache / f"{self.name}-{digest.hexdigest()[:12]}"
 
     def _build(self, built: Path) -> None:
         go = shutil.which("go")

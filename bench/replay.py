@@ -1,23 +1,40 @@
 """The targets: real scrapes, recorded once a second, replayed as many targets on loopback addresses.
 
-`recordings/` holds a node_exporter's 812 scrapes of 978 series, a Prometheus's /metrics with 40 busy histograms added
-(1,000 series), and a constant body as kube-state-metrics gives it (1,015 series). `replay/` serves them; what a client
-gets depends on the target and the second only, so that all who scrape them see the same.
+`recordings/` holds a node_exporter's 812 scrapes of 976 to 980 series, a Prometheus's /metrics with 40 busy histograms
+added (1,007 series), and a constant body as kube-state-metrics gives it (1,015 series). `replay/` serves them; what a
+client gets depends on the target and the second only, so that all who scrape them see the same.
 """
 
+import itertools
 import lzma
 import socket
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.errors import BenchmarkError
 from bench.processes import Process
 from bench.programs import REPLAY
 
-_RECORDINGS = Path(__file__).resolve().parent / "recordings"
+RECORDINGS = Path(__file__).resolve().parent / "recordings"
 # Of four targets, two are nodes.
 _MIX = ("node", "app", "node", "ksm")
 _READY_SECONDS = 120
+# Before each body: when it was scraped, in Unix seconds, and how long it is.
+_SCRAPE_HEADER = struct.Struct("<dI")
+
+
+def scrapes(recording: Path) -> Iterator[tuple[float, bytes]]:
+    """Each scrape of a recording: when it was, and the body."""
+    with lzma.open(recording) as file:
+        while header := file.read(_SCRAPE_HEADER.size):
+            at, length = _SCRAPE_HEADER.unpack(header)
+            body = file.read(length)
+            if len(body) < length:
+                raise BenchmarkError(f"cannot read {recording}: it ends within a body; fetch it anew")
+            yield at, body
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,8 @@ class Targets:
 
     count: int
     port: int
+    scrapes: int | None = None
+    """How many of each recording they show before they begin again; None for all."""
 
     def scrape_configs(self, *, compression: bool) -> list[dict[str, Any]]:
         """One job a recording, as prometheus.yml has them."""
@@ -36,8 +55,9 @@ class Targets:
             {
                 "job_name": name,
                 "metrics_path": f"/{name}",
-                "enable_compression": compression,
                 "static_configs": [{"targets": targets}],
+                # On by default, and before 2.49 no setting.
+                **({} if compression else {"enable_compression": False}),
             }
             for name, targets in addresses.items()
             if targets
@@ -47,9 +67,11 @@ class Targets:
         """The process that is the targets."""
         files = []
         for name in dict.fromkeys(_MIX):
-            file = folder / f"{name}.rec"
-            file.write_bytes(lzma.decompress((_RECORDINGS / f"{name}.rec.xz").read_bytes()))
-            files.append(str(file))
+            path = folder / f"{name}.rec"
+            with path.open("wb") as file:
+                for at, body in itertools.islice(scrapes(RECORDINGS / f"{name}.rec.xz"), self.scrapes):
+                    file.write(_SCRAPE_HEADER.pack(at, len(body)) + body)
+            files.append(str(path))
         command = [str(REPLAY.path()), "--targets", str(self.count), "--port", str(self.port), *files]
         return Process(command, log=folder / "replay.log")
 

@@ -1,7 +1,8 @@
 """The two servers that are compared: how each is started on a prometheus.yml, and what each says of itself.
 
 Samples are counted by each server's own counter of what it appended, those it adds to a scrape (`up` and the like)
-included: both add the same five.
+included: both add the same five. The reference is Prometheus 3.16, built from its pinned module, unless another program
+of it is given.
 """
 
 import json
@@ -30,6 +31,7 @@ class Kind:
     storage_flag: str
     appended: str
     """Its counter of samples that it stored; a metric's name."""
+    command: tuple[str, ...]
 
     def start(self, folder: Path, *, configuration: str, port: int) -> "Server":
         """A server with an empty storage; it is ready soon."""
@@ -37,21 +39,26 @@ class Kind:
         file, storage = folder / "prometheus.yml", folder / "data"
         file.write_text(configuration)
         command = [
-            *self._program(),
+            *self.command,
             f"--config.file={file}",
             f"--{self.storage_flag}={storage}",
             f"--web.listen-address=127.0.0.1:{port}",
         ]
         return Server(self, Process(command, log=folder / "log"), f"http://127.0.0.1:{port}", storage)
 
-    def _program(self) -> list[str]:
-        if self is THEIRS:
-            return [str(PROMETHEUS.path())]
-        return [str(Path(sys.executable).with_name("bellbuoy")), "server"]
+
+OURS = Kind(
+    "bellbuoy",
+    "storage.path",
+    "bellbuoy_storage_samples_appended_total",
+    (str(Path(sys.executable).with_name("bellbuoy")), "server"),
+)
 
 
-OURS = Kind("bellbuoy", "storage.path", "bellbuoy_storage_samples_appended_total")
-THEIRS = Kind("prometheus", "storage.tsdb.path", "prometheus_tsdb_head_samples_appended_total")
+def theirs(program: Path | None = None) -> Kind:
+    """Prometheus: this program of it, or the pinned one, which is built first if need be."""
+    command = (str(program or PROMETHEUS.path()),)
+    return Kind("prometheus", "storage.tsdb.path", "prometheus_tsdb_head_samples_appended_total", command)
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,22 @@ class Server:
             else:
                 return
 
+    def wait_until_scraping(self) -> None:
+        """Until it has stored something: Prometheus takes five seconds to hear of its targets."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self.samples():
+            self.process.check()
+            if time.monotonic() > deadline:
+                raise BenchmarkError(
+                    f"cannot measure {self.kind.name}: it stored nothing within {_READY_SECONDS} s, "
+                    f"or /metrics has no {self.kind.appended}; see {self.process.log}"
+                )
+            time.sleep(0.1)
+
     def samples(self) -> int:
-        """How many it has stored so far."""
+        """How many it has stored so far; a counter that is not there yet has counted none."""
         text = self._get("/metrics")
         values = re.findall(rf"^{self.kind.appended}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
-        if not values:
-            raise BenchmarkError(f"cannot count the samples of {self.kind.name}: /metrics has no {self.kind.appended}")
         return round(sum(float(value) for value in values))
 
     def query(self, expression: str, *, at: float) -> float:

@@ -25,6 +25,26 @@ from deploy.local.processes import Process
 from deploy.local.shell import run, wait_for
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for `pytest --numprocesses 2 --dist loadgroup`: who shares a cluster, then each file.
+
+    The cluster's tests come first, since they take longest.
+    """
+    order = {"cluster": 0, "control plane": 1}
+    groups: dict[pytest.Item, str] = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "cluster" in fixtures or item.get_closest_marker("cluster") or item.path.parent.name in ("cluster", "e2e"):
+            groups[item] = "cluster"
+        elif "control_plane" in fixtures or item.get_closest_marker("control_plane"):
+            groups[item] = "control plane"
+        else:
+            groups[item] = str(item.path)
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: order.get(groups[item], 2))
+
+
 @dataclass(frozen=True)
 class Kubernetes:
     """A cluster as tests use it: kubectl, and a few things that many tests wait for."""

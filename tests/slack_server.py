@@ -2,7 +2,8 @@
 
 `POST /services/T…/B…/X…` checks a message by the documented contract and by Slack's own library, and answers in Slack's
 words. `GET /messages` lists what was accepted, `GET /refused` what was not and why, `DELETE /messages` forgets both.
-`POST /answers` with `[{"status": 429, "text": "rate_limited", "retry_after": 2}, …]` sets the next answers.
+`POST /answers` with `[{"status": 429, "text": "rate_limited", "retry_after": 2}, …]` sets the next answers. With
+`pass_on` a message that is right goes there first, and is accepted if the answer is 200.
 By itself: `python -m tests.slack_server --port 8025`.
 """
 
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,9 @@ BLOCKS_LIMIT, ATTACHMENTS_LIMIT, TEXT_LIMIT = 50, 100, 40_000
 CHARACTERS_LIMIT = 13_000
 # The least that a block must have and the most that it may, by Slack's reference.
 BLOCK_TYPES = {"actions", "context", "divider", "header", "image", "section", "rich_text", "markdown", "file", "video"}
+
+
+PassOn = Callable[[dict[str, Any]], Awaitable[tuple[int, str]]]
 
 
 class InvalidError(ValueError):
@@ -111,6 +115,7 @@ def check_text(text: Any, *, kind: str) -> None:
 class SlackServer:
     """What came in, and the answers that were asked for."""
 
+    pass_on: PassOn | None = None
     messages: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
@@ -151,6 +156,11 @@ class SlackServer:
         except ValueError as e:
             self.refused.append({"reason": str(e), "body": body})
             return web.Response(status=400, text="no_text" if str(e) == "no_text" else "invalid_payload")
+        if self.pass_on is not None:
+            status, text = await self.pass_on(message)
+            if status != 200:
+                self.refused.append({"reason": f"{status} {text}", "body": body})
+                return web.Response(status=status, text=text)
         async with self._came:
             self.messages.append(message)
             self._came.notify_all()
@@ -171,10 +181,14 @@ class SlackServer:
 
 @contextlib.asynccontextmanager
 async def running(
-    *, port: int = 0, host: str = "127.0.0.1", listening: Callable[[str], None] | None = None
+    *,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    listening: Callable[[str], None] | None = None,
+    pass_on: PassOn | None = None,
 ) -> AsyncIterator[SlackServer]:
     """A server that runs inside the block; its `url` is a webhook's."""
-    server = SlackServer()
+    server = SlackServer(pass_on=pass_on)
     runner = web.AppRunner(server.application(), shutdown_timeout=0.1)
     await runner.setup()
     try:
@@ -187,12 +201,17 @@ async def running(
         await runner.cleanup()
 
 
-def main() -> None:
-    """Run until interrupted."""
+def parser() -> argparse.ArgumentParser:
+    """Its command line."""
     parser = argparse.ArgumentParser(description="A server in the shape of Slack's incoming webhooks.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8025, help="port to listen on, 0 for any (default: %(default)s)")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run until interrupted."""
+    args = parser().parse_args()
 
     async def serve() -> None:
         async with running(port=args.port, host=args.host, listening=lambda url: print(url, flush=True)):

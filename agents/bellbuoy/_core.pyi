@@ -212,6 +212,3 @@ def samples_json(
     labels: LabelSets, offsets: NDArray[np.int64], timestamps: NDArray[np.int64], values: NDArray[np.float64]
 ) -> bytes:
     """`[{"metric":{…},"values":[[t,"v"],…]},…]` of a range vector, as a Selection holds it."""
-
-def format_value(value: float) -> str:
-    """A float as Prometheus prints it: `1`, `0.1`, `1e+21`, `+Inf`, `NaN`."""

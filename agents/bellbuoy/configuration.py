@@ -31,6 +31,19 @@ _SIZE_UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB":
 _SIZE_UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50, "EiB": 1 << 60}
 M = TypeVar("M", bound=BaseModel)
 
+# What a wrong type is told with, by pydantic's name of the error.
+_CURES = {
+    "missing": "is missing; set it",
+    "list_type": "must be a list; write it as [one, two]",
+    "dict_type": "must be a mapping; write lines of key: value below it",
+    "model_type": "must be a mapping; write lines of key: value below it",
+    "string_type": "must be text; put it in quotes",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+}
+
 
 class ConfigError(CannotError):
     """A configuration that cannot be used; the text lists each mistake with its place and cure."""
@@ -108,9 +121,9 @@ def mistakes(error: ValidationError) -> list[str]:
         place = ""
         for part in one["loc"]:
             place += f"[{part}]" if isinstance(part, int) else (f".{part}" if place else str(part))
-        text = one["msg"].removeprefix("Value error, ")
-        if one["type"] == "missing":
-            text = "is missing; set it"
+        text = _CURES.get(one["type"], one["msg"].removeprefix("Value error, "))
+        if text.startswith("Input should "):
+            text = "must " + text.removeprefix("Input should ")
         out.append(f"{place}: {text}" if place else text)
     return out
 

@@ -214,20 +214,8 @@ fn vector_json<'py>(
     Ok(PyBytes::new(py, &out))
 }
 
-#[pyfunction]
-fn format_value(value: f64) -> PyResult<String> {
-    let mut out = Vec::new();
-    push_value(&mut out, value);
-    Ok(String::from_utf8(out)?)
-}
-
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    for function in [
-        wrap_pyfunction!(matrix_json, m)?,
-        wrap_pyfunction!(samples_json, m)?,
-        wrap_pyfunction!(vector_json, m)?,
-        wrap_pyfunction!(format_value, m)?,
-    ] {
+    for function in [wrap_pyfunction!(matrix_json, m)?, wrap_pyfunction!(samples_json, m)?, wrap_pyfunction!(vector_json, m)?] {
         m.add_function(function)?;
     }
     Ok(())

@@ -1,16 +1,13 @@
 """`make demo`: a cluster, the operator, a stack, a sample app, a rule that fires, the message that Slack gets.
 
-With a container engine the cluster is kind's, else our own local one. With a Slack webhook in the environment messages
-go there; without one a server in Slack's shape takes them, and they are printed as Slack would show them. All stays up
-until `python -m deploy.demo down`.
+With a container engine the cluster is kind's, else our own local one. Messages go to a server in Slack's shape on this
+machine (`relay`) and are printed as Slack would show them; with SLACK_WEBHOOK_URL in the environment they go on to the
+real Slack. All stays up until `python -m deploy.demo down`.
 """
 
 import argparse
 import functools
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 import urllib.error
@@ -23,15 +20,16 @@ from typing import Any
 import yaml
 
 from bellbuoy.alertmanager import render_text
+from deploy.demo import relay
 from deploy.local import binaries, cluster, images, machine, paths
 from deploy.local.shell import LocalClusterError, run, say, wait_for
-from tests.slack_server import PATH
 
 NAME = "demo"
 EXAMPLES = paths.CHECKOUT / "examples"
 SAMPLE_APP = Path(__file__).parent / "sample-app.yaml"
 ENTRANCES = Path(__file__).parent / "entrances.yaml"
 SLACK_PORT = 8025
+ALERT = "SampleAppHot"
 HOT, COOL = 40, 20
 
 
@@ -77,8 +75,9 @@ STARTED = time.monotonic()
 
 def up() -> int:
     """Run the demo to the Slack message."""
+    relay.webhook()
     place = _place()
-    webhook = os.environ.get("SLACK_WEBHOOK_URL", "") or _slack_server(place)
+    webhook = relay.start(place.gateway, SLACK_PORT, alert=ALERT)
     step("the operator, and the kinds of resources it knows")
     place.kubectl("apply", "--server-side", "--kustomize", str(paths.CHECKOUT / "deploy/base"))
     place.kubectl("--namespace=bellbuoy-system", "rollout", "status", "deployment/bellbuoy-operator", "--timeout=180s")
@@ -95,11 +94,12 @@ def up() -> int:
     sample = place.get("--namespace=shop", "pods", "--selector=app=sample-app")["items"][0]
     step(f"{sample['metadata']['name']} gets hot: a rule fires in some 10 seconds")
     _heat(place, sample["metadata"]["name"], HOT)
-    message = _message(webhook)
+    message, outcome = _wait("the Slack message", lambda: relay.found(webhook, ALERT), seconds=120)
     _wait("the receiver's status to tell of the message", lambda: _is_told(place), seconds=60)
     print(place.kubectl("get", "monitoringstacks,scrapetargets,alertrules,alertreceivers", "--all-namespaces"))
-    if message:
-        print(render_text(message))
+    print(render_text(message))
+    if outcome:
+        step(outcome)
     step("done; it stays up until: make demo-down")
     print(f"\nThe web UI:    {addresses['server']}")
     print(f"The alerts:    {addresses['alertmanager']}")
@@ -111,13 +111,7 @@ def up() -> int:
 
 def down() -> int:
     """Remove everything of the demo."""
-    pid = _slack_pid()
-    if pid.exists():
-        try:
-            os.kill(int(pid.read_text()), signal.SIGTERM)
-        except ProcessLookupError:
-            say("the Slack-shaped server was gone already")
-        pid.unlink()
+    relay.stop()
     if cluster.down(NAME):
         say("the demo's cluster is removed")
     if _has_engine():
@@ -137,6 +131,8 @@ def _has_engine() -> bool:
 def _place() -> Place:
     if _has_engine():
         return _kind()
+    machine.install_packages()
+    binaries.build_all()
     problems = machine.problems()
     if problems:
         raise LocalClusterError(
@@ -163,22 +159,6 @@ def _kind() -> Place:
         run("kind", "load", "docker-image", "--name=bellbuoy", tag)
     form = "{{(index .IPAM.Config 0).Gateway}}"
     return Place(None, run("docker", "network", "inspect", "kind", f"--format={form}").strip())
-
-
-def _slack_pid() -> Path:
-    return paths.clusters() / "demo-slack.pid"
-
-
-def _slack_server(place: Place) -> str:
-    """Start the server in Slack's shape; the webhook's URL as pods reach it."""
-    log = _slack_pid().with_suffix(".log").open("wb")
-    command = [sys.executable, "-m", "tests.slack_server", f"--host={place.gateway}", f"--port={SLACK_PORT}"]
-    base = f"http://{place.gateway}:{SLACK_PORT}"
-    if not _answers(f"{base}/messages"):
-        process = subprocess.Popen(command, cwd=paths.CHECKOUT, stdout=log, stderr=log, start_new_session=True)
-        _slack_pid().write_text(str(process.pid))
-    _wait("the Slack-shaped server", lambda: _answers(f"{base}/messages"), seconds=30)
-    return base + PATH
 
 
 def _answers(url: str) -> bool:
@@ -249,22 +229,6 @@ def _set(value: int) -> list[str]:
 def _heat(place: Place, pod: str, value: int) -> None:
     command = _set(value)
     place.kubectl("--namespace=shop", "exec", pod, "--", *command[:2], command[2].strip('"'))
-
-
-def _message(webhook: str) -> dict[str, Any] | None:
-    """The first message that the Slack-shaped server took; None when the real Slack gets it."""
-    base, _, _ = webhook.partition("/services/")
-    if base.startswith("https://"):
-        say("the message is on its way to your Slack")
-        return None
-
-    def first() -> dict[str, Any] | None:
-        with urllib.request.urlopen(f"{base}/messages", timeout=5) as answer:
-            messages: list[dict[str, Any]] = json.load(answer)
-        return next((one for one in messages if "SampleAppHot" in json.dumps(one)), None)
-
-    found: dict[str, Any] | None = _wait("the Slack message", first, seconds=120)
-    return found
 
 
 def _wait(what: str, condition: Callable[[], Any], *, seconds: float) -> Any:

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 import kopf
+import yaml
 from kubernetes.aio import client, config
 
 from bellbuoy.errors import CannotError
@@ -90,11 +91,16 @@ class Cluster:
             if kubeconfig is None:
                 config.load_incluster_config(client_configuration=configuration)
             else:
-                await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
-        except (config.ConfigException, OSError) as e:
+                await _load(kubeconfig, configuration)
+            return cls(configuration)
+        except (config.ConfigException, OSError, ValueError) as e:
+            what = "find the API server" if kubeconfig is None else f"use the kubeconfig {kubeconfig}"
             cure = "run in a pod with a service account, or give --kubeconfig"
-            raise ClusterError(f"cannot find the API server: {str(e).rstrip('.')}; {cure}") from e
-        return cls(configuration)
+            if kubeconfig is not None:
+                cure = f"see what kubectl --kubeconfig={kubeconfig} get nodes says"
+            # The reader may quote an entry, and an entry may hold a token.
+            reason = str(e).partition("/{")[0].rstrip(".")
+            raise ClusterError(f"cannot {what}: {reason}; {cure}") from e
 
     async def close(self) -> None:
         """Close all connections."""
@@ -222,6 +228,30 @@ class Cluster:
         if response.status >= 400:
             raise await _refusal(method, path, response)
         return response
+
+
+async def _load(kubeconfig: Path, configuration: Any) -> None:
+    """Raises ConfigException, OSError or ValueError."""
+    await asyncio.to_thread(_check, kubeconfig)
+    try:
+        await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+    except (TypeError, AttributeError, KeyError) as e:
+        # What the reader says of a field that is of another form than it should be.
+        raise ValueError(f"a field of it is of a wrong form ({e})") from e
+
+
+def _check(kubeconfig: Path) -> None:
+    """Raises ValueError for what its reader would trip over: a file that is missing, it even takes for an empty one."""
+    try:
+        content = yaml.safe_load(kubeconfig.read_text())
+    except OSError as e:
+        raise ValueError((e.strerror or type(e).__name__).lower()) from e
+    except yaml.YAMLError as e:
+        # Without the line that it quotes: there may be a token in it.
+        mark = getattr(e, "problem_mark", None)
+        raise ValueError("it is no YAML" + (f", see line {mark.line + 1}" if mark else "")) from e
+    if not isinstance(content, dict):
+        raise ValueError("it is no mapping, as a kubeconfig is")  # noqa: TRY004 - it is a mistake in a file
 
 
 async def _refusal(method: str, path: str, response: aiohttp.ClientResponse) -> ClusterError:

@@ -87,7 +87,7 @@ class Stacks:
 async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str], None] | None = None) -> None:
     """Serve until `stop` is set. `listening` is told the address of the configuration service.
 
-    Raises ClusterError when the API server cannot be found, OSError when a port cannot be had.
+    Raises ClusterError when the API server cannot be found, ListenError when a port cannot be had.
     """
     registry, health = CollectorRegistry(), Health(reason="waiting for the API server")
     cluster = await Cluster.connect(options.kubeconfig)
@@ -135,6 +135,11 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
             for task in background:
                 task.cancel()
             await asyncio.gather(*servers)
+    except ExceptionGroup as group:
+        # One cause is enough to say; more than one are shown together.
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from group
+        raise
     finally:
         await session.close()
         await cluster.close()

@@ -139,19 +139,6 @@ async def test_amtool_adds_and_queries_alerts_and_silences(start: Start, tmp_pat
         assert "B0/secret" not in shown_config
 
 
-async def test_promtool_has_nothing_to_say_of_our_metrics(start: Start) -> None:
-    async with start(CONFIG, clock=WallClock()) as ours:
-        await ours.fire("Slow", ends_in=600)
-        await asyncio.sleep(2)
-        async with ours.session.get(f"{ours.url}/metrics") as response:
-            metrics = await response.read()
-        check = await asyncio.create_subprocess_exec(
-            program("promtool"), "check", "metrics", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        _, said = await check.communicate(metrics)
-        assert (said.decode(), check.returncode) == ("", 0)
-
-
 async def test_prometheus_sends_its_alerts_to_ours(start: Start, tmp_path: Path, webhook: Webhook) -> None:
     port = free_port()
     async with start(CONFIG, clock=WallClock()) as ours:

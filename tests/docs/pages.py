@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -47,6 +50,14 @@ class Page:
             if language == "bash":
                 joined = re.sub(r"<<'EOF'\n.*?^EOF$", "", body, flags=re.DOTALL | re.MULTILINE).replace("\\\n", " ")
                 yield from (line.strip() for line in joined.splitlines() if line.strip())
+
+    def manifests(self) -> Iterator[dict[str, Any]]:
+        """Resources of ours that it shows, in fences of YAML and in here-documents."""
+        for language, body in _FENCE.findall(self.text):
+            texts = [body] if language == "yaml" else re.findall(r"<<'EOF'\n(.*?)^EOF$", body, re.DOTALL | re.MULTILINE)
+            for one in (document for text in texts for document in yaml.safe_load_all(text)):
+                if isinstance(one, dict) and str(one.get("apiVersion", "")).startswith("bellbuoy.io/"):
+                    yield one
 
 
 def pages() -> list[Page]:

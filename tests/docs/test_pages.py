@@ -6,6 +6,9 @@ import shlex
 import pytest
 
 from bellbuoy import cli
+from bellbuoy.resources import read_resource
+from deploy.local import cli as local_cluster
+from tests import slack_server
 from tests.docs.pages import DOCS, ROOT, Page, pages
 
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -57,6 +60,26 @@ def test_every_command_of_ours_can_be_typed(page: Page) -> None:
         flags |= {flag for action in parts[words[1]]._actions for flag in action.option_strings}
         wrong += [word for word in words[2:] if word.startswith("--") and word.partition("=")[0] not in flags]
     assert wrong == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_every_command_of_the_local_cluster_and_of_the_slack_server_can_be_typed(page: Page) -> None:
+    parsers = {"deploy.local": local_cluster.parser(), "tests.slack_server": slack_server.parser()}
+    typed = re.findall(r"python -m ((?:deploy\.local|tests\.slack_server) [^\n`)']*)", page.text)
+    for line in typed:
+        module, *words = shlex.split(line, comments=True)
+        if "COMMAND" not in words:
+            parsers[module].parse_args(words)
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_every_manifest_that_is_shown_is_one(page: Page) -> None:
+    for manifest in page.manifests():
+        read_resource(manifest)
+
+
+def test_the_pages_show_manifests() -> None:
+    assert len([one for page in pages() for one in page.manifests()]) > 8
 
 
 def test_the_readme_has_the_commands_to_start_with() -> None:

@@ -12,10 +12,11 @@ import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from bellbuoy.errors import OptionsError
 from bellbuoy.exposition import Page, parse
 from bellbuoy.node_exporter import Options, add_arguments, options, run
 from bellbuoy.node_exporter.collectors import FACTORIES
-from bellbuoy.node_exporter.options import COLLECTORS, OptionsError
+from bellbuoy.node_exporter.options import COLLECTORS
 from bellbuoy.node_exporter.scrape import Scraper
 
 

@@ -1,11 +1,15 @@
 """The operator as a user meets it: a stack becomes objects that come back, and goes without a trace."""
 
+import asyncio
 import json
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bellbuoy.errors import CannotError
+from bellbuoy_operator import Options, run
 from tests.operator.conftest import Running, resource, running, until
 
 if TYPE_CHECKING:
@@ -104,6 +108,18 @@ async def test_a_stack_that_is_deleted_leaves_nothing_outside_its_namespace(oper
         return (await operator.ask("prometheus.yml", token=await operator.token("main-server")))[0] == 404
 
     await until("nothing is served of it", forgotten)
+
+
+async def test_a_port_that_is_taken_ends_the_start_with_one_error(
+    bellbuoy: "Kubernetes", operator_kubeconfig: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = Options(kubeconfig=operator_kubeconfig, config_listen="127.0.0.1:0", metrics_listen=address)
+        with pytest.raises(CannotError, match=f"cannot listen at {address}: the port is in use"):
+            await run(options, asyncio.Event())
 
 
 async def test_only_the_holder_of_the_lease_writes_and_another_takes_over(

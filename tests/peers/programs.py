@@ -6,17 +6,23 @@ that is left out quietly proves nothing.
 
 import asyncio
 import contextlib
+import json
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
+
+T = TypeVar("T")
 
 PACKAGES = {
     "prometheus": "prometheus",
@@ -26,6 +32,8 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
 }
+# Debian's would keep state from run to run, and share it.
+STATELESS = {"prometheus-pushgateway": ("--persistence.file=",)}
 START_SECONDS = 60.0
 
 
@@ -103,23 +111,69 @@ async def answers(program: Program, path: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def started(command: Sequence[str], *, url: str, folder: Path, ready: str = "/metrics") -> AsyncIterator[Program]:
-    """A program that answers."""
-    name = Path(command[0]).name
-    with running(command, name=name, url=url, output=folder / f"{name}-{url.rpartition(':')[2]}.log") as it:
+async def started(command: Sequence[str], *, name: str, port: int, folder: Path, ready: str) -> AsyncIterator[Program]:
+    """A program that answers at a port of 127.0.0.1."""
+    with running(command, name=name, url=f"http://127.0.0.1:{port}", output=folder / f"{name}-{port}.log") as it:
         await answers(it, ready)
+        yield it
+
+
+@contextlib.asynccontextmanager
+async def peer(name: str, *arguments: str, folder: Path, ready: str = "/-/ready") -> AsyncIterator[Program]:
+    """A program of the reference, ready, at a free port."""
+    port = free_port()
+    command = [program(name), f"--web.listen-address=127.0.0.1:{port}", *STATELESS.get(name, ()), *arguments]
+    async with started(command, name=name, port=port, folder=folder, ready=ready) as it:
         yield it
 
 
 @contextlib.asynccontextmanager
 async def part(name: str, *arguments: str, folder: Path) -> AsyncIterator[Program]:
     """One of our parts, ready, at a free port; `name` is the command line's, such as `node-exporter`."""
-    address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "bellbuoy", name, f"--web.listen-address={address}", *arguments]
-    output = folder / f"{name}-{address.rpartition(':')[2]}.log"
-    with running(command, name=name, url=f"http://{address}", output=output) as it:
-        await answers(it, "/-/ready")
+    port = free_port()
+    command = [sys.executable, "-m", "bellbuoy", name, f"--web.listen-address=127.0.0.1:{port}", *arguments]
+    async with started(command, name=name, port=port, folder=folder, ready="/-/ready") as it:
         yield it
+
+
+@contextlib.asynccontextmanager
+async def prometheus(config: Mapping[str, Any], *, folder: Path) -> AsyncIterator[Program]:
+    """The reference's server with this configuration."""
+    place = folder / "prometheus"
+    place.mkdir()
+    (place / "prometheus.yml").write_text(json.dumps(config))
+    files = [f"--config.file={place / 'prometheus.yml'}", f"--storage.tsdb.path={place / 'data'}"]
+    async with peer("prometheus", *files, folder=folder) as it:
+        yield it
+
+
+async def check_metrics(text: str) -> list[str]:
+    """What promtool has to say of a page of metrics, line by line."""
+    command = [program("promtool"), "check", "metrics"]
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=STDOUT)
+    said, _ = await process.communicate(text.encode())
+    complaints = [line for line in said.decode().splitlines() if line.strip()]
+    if process.returncode and not complaints:
+        complaints = [f"exit code {process.returncode}"]
+    # The names are node_exporter's own and those of every client library: promtool would have some of them otherwise,
+    # in the original as well.
+    return [line for line in complaints if not line.startswith(("node_", "process_"))]
+
+
+async def until(what: str, condition: Callable[[], Awaitable[T]], *, seconds: float = 60.0) -> T:
+    """The condition's first true value; programs tell nobody when they are done."""
+    deadline = time.monotonic() + seconds
+    while not (found := await condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.1)
+    return found
+
+
+async def query(at: Program, expr: str) -> list[dict[str, Any]]:
+    """The result of an instant query, of a server of ours or of the reference's."""
+    answer = json.loads(await fetch(f"{at.url}/api/v1/query?query={quote(expr)}"))
+    result: list[dict[str, Any]] = answer["data"]["result"]
+    return result
 
 
 async def fetch(url: str, *, accept: str = "text/plain;version=0.0.4") -> str:
@@ -127,3 +181,8 @@ async def fetch(url: str, *, accept: str = "text/plain;version=0.0.4") -> str:
     async with aiohttp.ClientSession() as session, session.get(url, headers={"Accept": accept}) as response:
         assert response.status == 200, await response.text()
         return await response.text()
+
+
+async def found_by(at: Program, expr: str) -> list[dict[str, Any]]:
+    """The first result of an instant query that is not empty."""
+    return await until(f"{at.name} finds {expr}", lambda: query(at, expr))

@@ -16,7 +16,7 @@ from bellbuoy.node_exporter.options import (
     MOUNT_POINTS_EXCLUDE,
     NETSTAT_FIELDS,
 )
-from tests.peers.programs import fetch, free_port, part, program, started
+from tests.peers.programs import fetch, part, peer
 
 pytestmark = pytest.mark.peers
 
@@ -84,16 +84,10 @@ def disagreeing(
 
 
 async def test_series_types_and_values_are_the_references(tmp_path: Path) -> None:
-    theirs_at = f"127.0.0.1:{free_port()}"
-    command = [
-        program("prometheus-node-exporter"),
-        f"--web.listen-address={theirs_at}",
-        "--collector.netdev.device-exclude=^$",
-        *FLAGS,
-    ]
+    all_devices = "--collector.netdev.device-exclude=^$"
     async with (
         part("node-exporter", *FLAGS, folder=tmp_path) as ours,
-        started(command, url=f"http://{theirs_at}", folder=tmp_path) as reference,
+        peer("prometheus-node-exporter", all_devices, *FLAGS, folder=tmp_path, ready="/metrics") as reference,
     ):
         suspects: set[Key] | None = None
         for _ in range(5):
@@ -114,11 +108,9 @@ async def test_series_types_and_values_are_the_references(tmp_path: Path) -> Non
 
 
 async def test_every_collector_that_succeeds_for_the_reference_succeeds_for_us(tmp_path: Path) -> None:
-    theirs_at = f"127.0.0.1:{free_port()}"
-    command = [program("prometheus-node-exporter"), f"--web.listen-address={theirs_at}"]
     async with (
         part("node-exporter", folder=tmp_path) as ours,
-        started(command, url=f"http://{theirs_at}", folder=tmp_path) as reference,
+        peer("prometheus-node-exporter", folder=tmp_path, ready="/metrics") as reference,
     ):
         success = "node_scrape_collector_success"
         mine = values({success: parse(await fetch(ours.url + ASK))[success]})

@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from bellbuoy.exposition import go_number, parse, series
-from tests.peers.programs import Program, fetch, free_port, part, program, started
+from tests.peers.programs import Program, fetch, part, peer
 
 pytestmark = pytest.mark.peers
 
@@ -79,11 +79,9 @@ def pushed(text: str) -> dict[str, str]:
 
 
 async def test_statuses_and_metrics_are_the_references(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    command = [program("prometheus-pushgateway"), f"--web.listen-address={address}"]
     async with (
         part("pushgateway", folder=tmp_path) as ours,
-        started(command, url=f"http://{address}", folder=tmp_path, ready="/-/ready") as reference,
+        peer("prometheus-pushgateway", folder=tmp_path) as reference,
     ):
         mine, theirs = await asyncio.gather(send(ours), send(reference))
         differing = [

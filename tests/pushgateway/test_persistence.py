@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import shutil
 from pathlib import Path
 
 import aiohttp
@@ -83,6 +84,41 @@ async def test_a_spoiled_file_is_kept_aside_and_said(
     (aside,) = [tmp_path / name for name in os.listdir(tmp_path) if ".corrupt-" in name]
     assert aside.read_bytes() == bad
     assert decode(file.read_bytes())[0].labels == (("job", "b"),)
+
+
+FIRST_VERSION = """\
+backup_bytes{instance="a",job="backup",kind="full"} 1500000000
+backup_bytes{instance="a",job="backup",kind="⚓\\nline"} NaN
+backup_seconds_bucket{instance="a",job="backup",le="1"} 2
+backup_seconds_bucket{instance="a",job="backup",le="+Inf"} 3
+backup_seconds_sum{instance="a",job="backup"} 7.25
+backup_seconds_count{instance="a",job="backup"} 3
+backups_total{instance="a",job="backup"} 3
+last{instance="",job="a/b"} 1
+plain{instance="a",job="backup"} -Inf
+push_failure_time_seconds{instance="a",job="backup"} 0
+push_failure_time_seconds{instance="",job="a/b"} 1795508539.9242108
+push_time_seconds{instance="a",job="backup"} 1795508539.9152138
+push_time_seconds{instance="",job="a/b"} 1795508539.9168255
+wait_seconds{instance="a",job="backup",quantile="0.5"} 0.1
+wait_seconds_sum{instance="a",job="backup"} 4
+wait_seconds_count{instance="a",job="backup"} 9
+"""
+
+
+async def test_a_file_of_the_first_version_is_read(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "groups"
+    shutil.copy(Path(__file__).parent / "groups-v1", file)
+    for _ in range(2):
+        async with start(persistence_file=str(file)) as gateway:
+            _, text = await gateway.send("GET", "/metrics")
+            assert [line for line in text.splitlines() if "job=" in line] == FIRST_VERSION.splitlines()
+            for line in ('# HELP backup_bytes Written, by "kind" \\\\ path.', "# TYPE backup_seconds histogram"):
+                assert f"{line}\n" in text
+            # What was read is written again at the end.
+            file.unlink()
+            assert (await gateway.put("job/c", "other 1\n"))[0] == 200
+            assert (await gateway.send("DELETE", "/metrics/job/c"))[0] == 202
 
 
 def test_a_file_of_a_newer_version_stops_the_start_and_is_left_alone(tmp_path: Path) -> None:

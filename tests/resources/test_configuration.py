@@ -158,6 +158,16 @@ def test_a_rule_that_cannot_be_parsed_is_left_out_and_the_others_stay() -> None:
     assert "1:5" in refusal.message
 
 
+def test_two_rules_of_one_name_do_not_cost_the_whole_file() -> None:
+    alert = resource("AlertRule", "busy", {"expr": "up == 0"})
+    record = resource("RecordingRule", "busy", {"record": "a:b", "expr": "up"})
+    made = rule_file(selection(alert, record), check=bound_expression)
+    assert [group["name"] for group in made.content["groups"]] == ["shop.busy"]
+    assert made.refusals["AlertRule", "shop.busy"].message == (
+        "RecordingRule shop/busy has the same name: rename one of them"
+    )
+
+
 @pytest.mark.parametrize(
     ("expr", "want"),
     [

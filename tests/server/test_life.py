@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bellbuoy.configuration import ConfigError
 from bellbuoy.errors import OptionsError
-from bellbuoy.server import Options, add_arguments, options
+from bellbuoy.server import Options, add_arguments, options, run
 from bellbuoy.server.options import FollowOptions
 from bellbuoy.server.run import CACHE_FOLDER
 from tests.server.conftest import Serve, Target, scrape_config, threads
@@ -141,6 +141,12 @@ async def test_it_is_not_ready_before_the_operator_has_answered(serve: Serve) ->
 
         await client.until(waits)
         assert (await client.request("GET", "/-/healthy"))[0] == 200
+
+
+async def test_told_to_end_before_it_listens_it_ends_quietly(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    stop.set()
+    await run(Options(listen="127.0.0.1:0", storage_path=tmp_path, config_file=tmp_path / "none.yml"), stop)
 
 
 def parse(*arguments: str) -> Options:

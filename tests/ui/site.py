@@ -1,17 +1,15 @@
-"""The built page behind a small server of its own, with `/api` passed on to whichever server answers Prometheus's API.
+"""The page as our server sends it, with `/api` passed on to whichever server answers Prometheus's API.
 
-It sends the strictest policy that the page must live with, so that a breach shows as an error on the browser's console.
+The headers are the server's own: a breach of its content policy shows as an error on the browser's console.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
-STATIC = Path(__file__).parents[2] / "agents" / "bellbuoy" / "server" / "static"
-POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'"
+from bellbuoy.server.ui import add_ui
 
 
 @asynccontextmanager
@@ -34,15 +32,9 @@ async def site(api: str) -> AsyncIterator[str]:
             except aiohttp.ClientConnectionError as error:
                 raise web.HTTPBadGateway(text=f"cannot reach {api}: {error}") from error
 
-        async def page(_: web.Request) -> web.FileResponse:
-            return web.FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": POLICY})
-
         app = web.Application()
-        app.router.add_get("/", page)
-        app.router.add_get("/graph", page)
-        app.router.add_get("/rules", page)
         app.router.add_route("*", "/api/{path:.*}", passed_on)
-        app.router.add_static("/", STATIC)
+        add_ui(app)
         runner = web.AppRunner(app, shutdown_timeout=1)
         await runner.setup()
         try:

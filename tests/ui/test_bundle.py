@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-from tests.ui.site import STATIC
+from bellbuoy.server.ui import HEADERS, STATIC
 
 UI = STATIC.parents[3] / "ui"
 ROOTS = ("index.html", "package-lock.json", "package.json", "public", "src", "tsconfig.json", "vite.config.ts")
@@ -33,6 +33,12 @@ def test_the_bundle_is_small() -> None:
 def test_the_page_has_nothing_inline_that_a_strict_content_policy_refuses() -> None:
     page = (STATIC / "index.html").read_text()
     assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", page) == []
+
+
+def test_the_servers_content_policy_has_no_exceptions() -> None:
+    policy = HEADERS["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert re.findall(r"unsafe|data:|\*|https?:", policy) == []
 
 
 def test_the_page_names_only_files_that_are_there() -> None:

@@ -15,9 +15,9 @@ export interface Target {
   readonly scrapeInterval?: string
 }
 export interface Targets {
-  readonly activeTargets: readonly Target[]
-  /** How many targets relabeling dropped, by pool; servers before Prometheus 2.46 do not say. */
-  readonly droppedTargetCounts?: Readonly<Record<string, number>> | null
+  readonly active: readonly Target[]
+  /** Every pool's name, those without a target too; empty where the server does not say. */
+  readonly pools: readonly string[]
 }
 
 export interface ActiveAlert {
@@ -128,15 +128,35 @@ async function ask<T>(path: string, params: readonly (readonly [string, string])
 }
 
 export async function targets(signal: AbortSignal): Promise<Targets> {
-  return (await ask<Targets>('targets', [['state', 'active']], signal)).data
+  const [{ data }, pools] = await Promise.all([
+    ask<{ activeTargets: readonly Target[] }>('targets', [['state', 'active']], signal),
+    poolNames(signal),
+  ])
+  return { active: data.activeTargets, pools }
+}
+
+async function poolNames(signal: AbortSignal): Promise<readonly string[]> {
+  try {
+    return (await ask<{ scrapePools: readonly string[] }>('scrape_pools', [], signal)).data.scrapePools
+  } catch (cause) {
+    // Servers before Prometheus 2.42 have no such address and answer in plain text; what has targets is listed then.
+    if (cause instanceof ApiError && cause.kind === 'answer') return []
+    throw cause
+  }
 }
 
 export async function ruleGroups(signal: AbortSignal): Promise<readonly RuleGroup[]> {
   return (await ask<{ groups: readonly RuleGroup[] }>('rules', [], signal)).data.groups
 }
 
-export async function version(signal: AbortSignal): Promise<string> {
-  return (await ask<{ version: string }>('status/buildinfo', [], signal)).data.version
+/** Which server answers. `version` is that of the Prometheus whose API it is; only Bellbuoy has one of its own beside it. */
+export interface Build {
+  readonly version: string
+  readonly bellbuoyVersion?: string
+}
+
+export async function build(signal: AbortSignal): Promise<Build> {
+  return (await ask<Build>('status/buildinfo', [], signal)).data
 }
 
 export function query(expr: string, time: number | undefined, signal: AbortSignal): Promise<Remarked<InstantResult>> {

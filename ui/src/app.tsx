@@ -1,6 +1,6 @@
 // The frame around the pages: where one is, what is wrong at a glance, and which server answers.
 import { useEffect } from 'preact/hooks'
-import { vector, version } from './api'
+import { type Build, build, vector } from './api'
 import { number } from './format'
 import { AlertsPage } from './pages/alerts'
 import { NodesPage } from './pages/nodes'
@@ -23,11 +23,16 @@ async function counts(signal: AbortSignal): Promise<Counts> {
   return { down, firing }
 }
 
+function made({ version, bellbuoyVersion }: Build): string {
+  if (bellbuoyVersion === undefined) return `Server ${version}`
+  return `Bellbuoy ${bellbuoyVersion} · PromQL as in Prometheus ${version.replace(/\.\d+$/, '')}`
+}
+
 export function App() {
   const { page, params } = useRoute()
   const one = page === 'nodes' ? params.get('node') : page === 'query' ? params.get('expr') : null
   const { data } = usePolled('counts', counts, REFRESH_SECONDS)
-  const server = usePolled('version', version, 60)
+  const server = usePolled('build', build, 60)
   const wrong: Readonly<Partial<Record<Page, number>>> = { targets: data?.down ?? 0, alerts: data?.firing ?? 0 }
   const says: Readonly<Partial<Record<Page, string>>> = { targets: 'down', alerts: 'firing' }
   useEffect(() => {
@@ -72,7 +77,7 @@ export function App() {
         {page === 'query' && <QueryPage params={params} />}
       </main>
       <footer>
-        {server.error !== undefined && server.data === undefined ? 'The server does not tell its version' : server.data !== undefined ? `Server ${server.data}` : ''}
+        <span>{server.data !== undefined ? made(server.data) : server.error !== undefined ? 'The server does not tell its version' : ''}</span>
         <span>Times are of this browser: {Intl.DateTimeFormat().resolvedOptions().timeZone}</span>
       </footer>
     </>

@@ -14,7 +14,8 @@ export const WIRES = 'device!~"lo|veth.*|cali.*|cni.*|docker.*|br-.*|virbr.*|fla
 
 /** One machine, one graph each. */
 export const FIGURES = {
-  cpu: (w: string) => `1 - avg ${BY} (rate(node_cpu_seconds_total{mode="idle"}[${w}]))`,
+  // A share of all modes and not of the clock: right from the second sample on, when a window is not full yet.
+  cpu: (w: string) => `1 - sum ${BY} (rate(node_cpu_seconds_total{mode="idle"}[${w}])) / sum ${BY} (rate(node_cpu_seconds_total[${w}]))`,
   memory: () => `1 - sum ${BY} (node_memory_MemAvailable_bytes) / sum ${BY} (node_memory_MemTotal_bytes)`,
   load: () => `max ${BY} (node_load1)`,
   filesystem: () => `max ${BY} (1 - node_filesystem_avail_bytes{${DISKS}} / node_filesystem_size_bytes{${DISKS}})`,

@@ -12,15 +12,17 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from bellbuoy.alertmanager.api import add_api
+from bellbuoy.alertmanager.config import load_config
 from bellbuoy.alertmanager.options import Options, add_arguments, options
 from bellbuoy.alertmanager.page import add_pages
 from bellbuoy.alertmanager.service import Service
 from bellbuoy.alertmanager.slack import render_text
+from bellbuoy.alertmanager.storage import lock_folder
 from bellbuoy.alertmanager.times import Clock, SystemClock
 from bellbuoy.errors import OptionsError
 from bellbuoy.http import application, serve
 
-__all__ = ["Options", "OptionsError", "add_arguments", "options", "render_text", "run"]
+__all__ = ["Options", "OptionsError", "add_arguments", "load_config", "lock_folder", "options", "render_text", "run"]
 
 
 async def run(

@@ -49,20 +49,20 @@ class LaterVersionError(ValueError):
     """Bytes that a later program wrote."""
 
 
-def lock_folder(folder: Path) -> int:
+def lock_folder(folder: Path, *, flag: str = "--storage.path") -> int:
     """Hold the folder for this process, until the descriptor is closed or the process ends. Raises StateError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as e:
-        raise StateError(
-            f"cannot use folder {folder}: {e.strerror}; set --storage.path to one that we may write"
-        ) from e
+        raise StateError(f"cannot use folder {folder}: {e.strerror}; set {flag} to one that we may write") from e
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
         os.close(descriptor)
-        raise StateError(f"cannot use folder {folder}: another process holds it; end it, or set --storage.path") from e
+        raise StateError(
+            f"cannot use folder {folder}: another process holds it; end it, or set {flag} to another"
+        ) from e
     return descriptor
 
 

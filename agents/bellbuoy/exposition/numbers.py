@@ -1,24 +1,35 @@
-"""Numbers as Go prints them: the shortest digits that read back to the same, with an exponent from a million on.
+"""Numbers as Go prints them: the shortest digits that read back to the same.
 
 Label values such as `le="1e+06"` and the strings of JSON APIs are compared as text, so they must be spelled as there.
+Of two forms each place has its own: a scalar 1e-7 of the query API is `0.0000001`, a million in a template `1e+06`.
+(Samples of vectors and matrices have a third one, which the core prints.)
 """
 
 import math
+from decimal import Decimal
 
 
 def go_number(value: float) -> str:
-    """What Go's `strconv.FormatFloat(value, 'g', -1, 64)` writes."""
+    """What Go's `%v`, `%g` and `'g', -1` write: with an exponent below 1e-4 and from a million on."""
     if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
-    if value == 0:
-        return "-0" if math.copysign(1.0, value) < 0 else "0"
-    for precision in range(17):
-        text = f"{value:.{precision}e}"
-        if float(text) == value:
-            break
-    digits, _, exponent_text = text.partition("e")
-    exponent = int(exponent_text)
-    if -4 <= exponent < 6:
-        decimals = len(digits.partition(".")[2])
-        return f"{value:.{max(0, decimals - exponent)}f}"
-    return f"{digits}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
+        return _not_finite(value)
+    exact = Decimal(repr(value)).normalize()
+    exponent = exact.adjusted()
+    if value == 0 or -4 <= exponent < 6:
+        return go_decimal(value)
+    sign, digits, _ = exact.as_tuple()
+    first, *rest = map(str, digits)
+    mantissa = f"{first}.{''.join(rest)}" if rest else first
+    return f"{'-' if sign else ''}{mantissa}e{exponent:+03d}"
+
+
+def go_decimal(value: float) -> str:
+    """What Go's `'f', -1` writes: never an exponent."""
+    if not math.isfinite(value):
+        return _not_finite(value)
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _not_finite(value: float) -> str:
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"

@@ -4,10 +4,10 @@ The texts are Prometheus's, so that its users and its clients know them. Equal o
 came.
 """
 
+from bellbuoy.exposition import go_number
 from bellbuoy.promql.errors import line_and_column
 from bellbuoy.promql.lexer import quote
 from bellbuoy.promql.nodes import Expr
-from bellbuoy.promql.numbers import shortest_text
 
 _MONOTONICITY = (
     "input to histogram_quantile needed to be fixed for monotonicity "
@@ -47,11 +47,11 @@ class Annotations:
 
     def invalid_quantile(self, expr: Expr, value: float) -> None:
         """A quantile outside 0 to 1."""
-        self.warn(expr, f"quantile value should be between 0 and 1, got {shortest_text(value)}")
+        self.warn(expr, f"quantile value should be between 0 and 1, got {go_number(value)}")
 
     def invalid_ratio(self, expr: Expr, value: float, used: float) -> None:
         """A ratio outside -1 to 1."""
-        got, to = shortest_text(value), shortest_text(used)
+        got, to = go_number(value), go_number(used)
         self.warn(expr, f"ratio value should be between -1 and 1, got {got}, capping to {to}")
 
     def bad_bucket(self, expr: Expr, metric: str, label: str) -> None:

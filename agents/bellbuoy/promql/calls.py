@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from bellbuoy.exposition import go_number
 from bellbuoy.labels import Matcher
 from bellbuoy.promql import classic, elementwise, info, labelling, over_time, rates
 from bellbuoy.promql.errors import ExecutionError
 from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, unwrap, walk
-from bellbuoy.promql.numbers import shortest_text
 from bellbuoy.promql.values import Floats, Mask, Scalar, Text, Vector, empty, stack, unlabeled
 from bellbuoy.promql.windows import Block, Windows
 
@@ -162,7 +162,7 @@ def _integral(ev: Evaluator, expr: Call) -> Vector:
     if len(expr.arguments) > 1:
         rule = ev.scalar(expr.arguments[1])
         for value in dict.fromkeys(rule[~np.isin(rule, (0.0, 1.0, 2.0))].tolist()):
-            rules, got = "0 (left), 1 (right) or 2 (mid-point)", shortest_text(value)
+            rules, got = "0 (left), 1 (right) or 2 (mid-point)", go_number(value)
             ev.notes.warn(expr.arguments[1], f"integral rule should be {rules}, got {got}, using mid-point")
     return ev.map(ev.windows(expr.arguments[0]), lambda b: over_time.integrals(b, rule), drop_name=True)
 

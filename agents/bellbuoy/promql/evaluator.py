@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bellbuoy.exposition import go_number
 from bellbuoy.promql import grouping, labelling, matching, rates
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import KEEPS_NAME, TIMED, Kernel, Value, call
@@ -37,7 +38,6 @@ from bellbuoy.promql.nodes import (
     VectorSelector,
     left_chain,
 )
-from bellbuoy.promql.numbers import shortest_text
 from bellbuoy.promql.values import Floats, Ints, Scalar, Text, Vector, empty
 from bellbuoy.promql.windows import Samples, Selected, Windows, latest
 
@@ -286,7 +286,7 @@ class Evaluator:
         if expr.operator in ("topk", "bottomk", "limitk"):
             for value in values[np.abs(values) >= 2.0**63]:
                 way = "overflows" if value > 0 else "underflows"
-                raise ExecutionError(f"Scalar value {shortest_text(float(value))} {way} int64")
+                raise ExecutionError(f"Scalar value {go_number(float(value))} {way} int64")
 
     def _with_parameter(self, expr: Aggregate, groups: grouping.Groups, values: Floats) -> Vector:
         place = expr.parameter if expr.parameter is not None else expr

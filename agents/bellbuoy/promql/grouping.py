@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bellbuoy._core import LabelSets
+from bellbuoy.exposition import go_decimal
 from bellbuoy.labels import format_labels
-from bellbuoy.promql.numbers import decimal_text
 from bellbuoy.promql.over_time import quantile_of_sorted
 from bellbuoy.promql.sums import grouped_sum, mean
 from bellbuoy.promql.values import Floats, Ints, Mask, Vector, empty
@@ -185,7 +185,7 @@ def count_values(groups: Groups, label: str) -> Vector:
     keys, index = np.unique(group[row] * len(distinct) + code, return_inverse=True)
     counts = np.zeros((len(keys), vector.steps))
     np.add.at(counts, (index, step), 1.0)
-    texts = [decimal_text(value) for value in distinct.view(np.float64).tolist()]
+    texts = [go_decimal(value) for value in distinct.view(np.float64).tolist()]
     of_group = keys // len(distinct)
     labels = groups.labels.take(of_group).set(label, [texts[key % len(distinct)] for key in keys.tolist()])
     drop = np.logical_or.reduceat(vector.drop_name[groups.order], groups.starts)[of_group]

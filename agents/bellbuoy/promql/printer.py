@@ -4,6 +4,7 @@
 """
 
 from bellbuoy.durations import format_duration
+from bellbuoy.exposition import go_decimal
 from bellbuoy.labels import Matcher, is_legacy_label_name, is_legacy_metric_name
 from bellbuoy.promql.lexer import KEYWORDS, WORD_OPERATORS, quote
 from bellbuoy.promql.nodes import (
@@ -21,7 +22,6 @@ from bellbuoy.promql.nodes import (
     VectorSelector,
     left_chain,
 )
-from bellbuoy.promql.numbers import decimal_text
 
 WIDTH = 100
 """A line that fits within is not broken."""
@@ -88,7 +88,7 @@ def _pretty_list(items: tuple[Expr, ...], level: int) -> str:
 def _number(expr: NumberLiteral) -> str:
     if expr.is_duration and round(expr.value * 1000) / 1000 == expr.value:
         return format_duration(expr.value)
-    return decimal_text(expr.value)
+    return go_decimal(expr.value)
 
 
 def format_duration_expr(duration: Duration) -> str:

@@ -9,7 +9,7 @@ import orjson
 
 from bellbuoy import _core
 from bellbuoy._core import LabelSets
-from bellbuoy.promql.numbers import decimal_text
+from bellbuoy.exposition import go_decimal
 from bellbuoy.promql.values import Floats, Ints, Mask
 
 Kind = Literal["scalar", "vector", "matrix", "string"]
@@ -47,7 +47,7 @@ class QueryResult:
         if self.kind == "vector":
             return _core.vector_json(self.labels, int(self.times[0]), np.ascontiguousarray(self.values[:, 0]))
         if self.kind == "scalar":
-            value = decimal_text(float(self.values[0, 0]))
+            value = go_decimal(float(self.values[0, 0]))
         else:
             value = self.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         seconds = int(self.times[0]) / 1000

@@ -34,7 +34,12 @@ def rule_file(selection: Selection, *, check: Check = as_written) -> RuleFile:
     groups: list[dict[str, Any]] = []
     refusals: dict[tuple[str, str], Refusal] = {}
     rules: list[Resource[Any]] = [*selection.recording_rules, *selection.alert_rules]
+    taken: dict[str, Resource[Any]] = {}
     for rule in rules:
+        # A server refuses a file with two groups of one name, and with it every rule.
+        if (other := taken.setdefault(rule.id, rule)) is not rule:
+            refusals[rule.kind, rule.id] = Refusal("NameTaken", f"{other} has the same name: rename one of them")
+            continue
         bound = "" if selection.is_own(rule) else rule.namespace
         try:
             expr = check(rule.spec.expr, bound)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bellbuoy.exposition import go_number
 from bellbuoy.labels import NAME
-from bellbuoy.promql.numbers import shortest_text
 from bellbuoy.rules.config import VARIABLES, RuleConfig
 from bellbuoy.rules.recording import RuleError
 from bellbuoy.rules.template import Template, TemplateError
@@ -209,7 +209,7 @@ class AlertingRule:
 
 def format_alert_value(value: float) -> str:
     """As the API prints an alert's value: `1e+00`."""
-    text = shortest_text(value)
+    text = go_number(value)
     if text[-1] in "fN":
         return text
     digits = f"{value:.17e}"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bellbuoy.promql.numbers import shortest_text
+from bellbuoy.exposition import go_number
 
 _VERB = re.compile(r"%([-+# 0]*)(\d+)?(?:\.(\d*))?(.)", re.DOTALL)
 # Widths and precisions past this are cut: nobody reads them, and they cost memory.
@@ -23,7 +23,7 @@ def format_value(value: Any) -> str:
     if value is None:
         return "<nil>"
     if isinstance(value, float):
-        return shortest_text(value)
+        return go_number(value)
     if isinstance(value, Mapping):
         if "Labels" in value and "Value" in value:
             return f"{{{format_value(value['Labels'])} {format_value(value['Value'])}}}"
@@ -61,9 +61,9 @@ def _one(verb: str, flags: str, precision: int | None, value: Any) -> str | None
         return chr(value)
     if verb in "eEfFgG" and isinstance(value, float):
         if math.isnan(value) or math.isinf(value):
-            return shortest_text(value)
+            return go_number(value)
         if verb in "gG" and precision is None:
-            text = shortest_text(value)
+            text = go_number(value)
             return text.upper() if verb == "G" else text
         return format(value, f"{'+' if '+' in flags else ''}.{6 if precision is None else precision}{verb}")
     return None

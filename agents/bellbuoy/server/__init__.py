@@ -5,7 +5,8 @@ It runs by itself from a `prometheus.yml`, or follows the operator. Below it lie
 ends.
 """
 
+from bellbuoy.server.config import read_config, rule_groups
 from bellbuoy.server.options import Options, add_arguments, options
 from bellbuoy.server.run import run
 
-__all__ = ["Options", "add_arguments", "options", "run"]
+__all__ = ["Options", "add_arguments", "options", "read_config", "rule_groups", "run"]

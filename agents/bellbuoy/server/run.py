@@ -60,7 +60,9 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
     bound: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def told(address: str) -> None:
-        bound.set_result(address)
+        # Told to stop meanwhile, nobody waits for it any more.
+        if not bound.done():
+            bound.set_result(address)
         if listening is not None:
             listening(address)
 

@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::varint::Cursor;
 use super::{Result, StorageError};
 
 pub const HEADER_BYTES: usize = 16;
@@ -47,10 +48,14 @@ pub fn check_header(kind: Kind, bytes: &[u8], path: &Path) -> Result<()> {
     if bytes.len() < HEADER_BYTES || &bytes[..5] != FILE_MARK || bytes[5] != kind.letter {
         return Err(StorageError::corrupt(what(), "its header is damaged"));
     }
-    if bytes[6] != kind.version || bytes[8..HEADER_BYTES].iter().any(|b| *b != 0) {
-        let reason =
-            format!("it has version {} and features that this Bellbuoy does not know; use the newer one that wrote it", bytes[6]);
-        return Err(StorageError::corrupt(what(), reason));
+    if bytes[6] != kind.version {
+        let reason = format!("it has version {}, this Bellbuoy reads version {}", bytes[6], kind.version);
+        return Err(StorageError::Newer { what: what(), reason });
+    }
+    let features = Cursor::new(&bytes[8..HEADER_BYTES]).u64()?;
+    if features != 0 {
+        let reason = format!("it needs feature bits {features:#x}, which this Bellbuoy does not know");
+        return Err(StorageError::Newer { what: what(), reason });
     }
     Ok(())
 }

@@ -67,6 +67,8 @@ pub enum StorageError {
     Locked { path: PathBuf, reason: String },
     #[error("cannot read {what}: {reason}")]
     Corrupt { what: String, reason: String },
+    #[error("cannot read {what}: {reason}; use the newer one that wrote it")]
+    Newer { what: String, reason: String },
     #[error("cannot take more samples: {bytes} bytes wait to be written to {path}; free space on its disk")]
     Full { path: PathBuf, bytes: usize },
     #[error("cannot select: more than {limit} samples match; narrow the selector or the time, or raise --query.max-samples")]

@@ -453,6 +453,8 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         ));
     }
     let segments = wal::segments(&wal_folder)?;
+    // Before anything is written: what a newer program left behind stays as it is.
+    segments.iter().try_for_each(|(_, path)| wal::check(path))?;
     let sizes: Vec<(u64, u64)> = segments.iter().map(|(n, path)| (*n, std::fs::metadata(path).map_or(0, |m| m.len()))).collect();
     let inner = Inner {
         options,

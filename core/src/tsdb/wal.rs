@@ -10,6 +10,8 @@
 //! record 2, samples:  count | series, time (signed), value (8 bytes) of each
 //! ```
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -208,6 +210,17 @@ pub fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Fails if a newer program wrote the segment; whatever else is wrong with it is found by `replay`.
+pub fn check(path: &Path) -> Result<()> {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|f| f.take(frame::HEADER_BYTES as u64).read_to_end(&mut head));
+    read.map_err(|e| StorageError::file("read", path, &e))?;
+    match frame::check_header(frame::WAL, &head, path) {
+        Err(e @ StorageError::Newer { .. }) => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Gives each record of a segment to `each`; returns how many bytes were damaged.

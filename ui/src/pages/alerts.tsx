@@ -11,6 +11,13 @@ const SHOWN = 20
 type State = AlertingRule['state']
 const TONES: Readonly<Record<State, Tone>> = { firing: 'bad', pending: 'warn', inactive: 'good', unknown: 'calm' }
 
+/** What needs a look stands first: each AlertRule is a group of its own, and there may be hundreds. */
+function urgency(rule: Rule): number {
+  const state = rule.type === 'alerting' ? rule.state : 'inactive'
+  if (state === 'firing') return 0
+  return rule.health === 'err' ? 1 : state === 'pending' ? 2 : 3
+}
+
 function wanted(rule: Rule, state: string, filter: string): boolean {
   if (rule.type === 'recording') {
     return state === 'recording' && matches(filter, [rule.name, rule.query, ...labelTexts(rule.labels ?? {})])
@@ -38,6 +45,8 @@ export function AlertsPage({ params }: { params: URLSearchParams }) {
   ]
   const groups = data?.map((group) => ({ group, shown: group.rules.filter((rule) => wanted(rule, state, filter)) }))
     .filter(({ shown }) => shown.length > 0)
+    .map((one) => ({ ...one, first: Math.min(...one.shown.map(urgency)) }))
+    .sort((a, b) => a.first - b.first)
   return (
     <>
       <div class="bar">
@@ -84,7 +93,7 @@ function RuleItem({ rule, place, whole }: { rule: Rule; place: string; whole: st
   return (
     <article class={`rule ${alerting?.state ?? 'recording'}`}>
       <header>
-        {alerting && <Badge tone={TONES[alerting.state]}>{alerting.state}</Badge>}
+        {alerting && <Badge tone={rule.health === 'err' ? 'calm' : TONES[alerting.state]}>{alerting.state}</Badge>}
         {rule.health === 'err' && <Badge tone="bad">error</Badge>}
         <h3>{rule.name}</h3>
         {Object.keys(rule.labels ?? {}).length > 0 && <LabelSet labels={rule.labels ?? {}} />}

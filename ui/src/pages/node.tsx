@@ -24,7 +24,9 @@ type Question = readonly [expr: string, word: string, by?: string]
 const PANELS: readonly Panel[] = [
   {
     title: 'CPU by mode', format: percent, least: 0,
-    questions: (here, w) => [[`avg by (mode) (rate(node_cpu_seconds_total{mode!="idle",${here}}[${w}]))`, '', 'mode']],
+    questions: (here, w) => [
+      [`sum by (mode) (rate(node_cpu_seconds_total{mode!="idle",${here}}[${w}])) / on() group_left sum(rate(node_cpu_seconds_total{${here}}[${w}]))`, '', 'mode'],
+    ],
   },
   {
     title: 'Memory', format: bytes, least: 0,

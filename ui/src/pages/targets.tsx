@@ -17,13 +17,11 @@ interface Pool {
   readonly name: string
   readonly all: readonly Target[]
   readonly shown: readonly Target[]
-  readonly dropped: number
 }
 
 function pools(answer: Targets, wanted: (target: Target) => boolean): readonly Pool[] {
-  const byName = new Map<string, Target[]>()
-  for (const name of Object.keys(answer.droppedTargetCounts ?? {})) byName.set(name, [])
-  for (const target of answer.activeTargets) {
+  const byName = new Map<string, Target[]>(answer.pools.map((name) => [name, []]))
+  for (const target of answer.active) {
     const pool = byName.get(target.scrapePool)
     if (pool === undefined) byName.set(target.scrapePool, [target])
     else pool.push(target)
@@ -35,7 +33,6 @@ function pools(answer: Targets, wanted: (target: Target) => boolean): readonly P
       shown: all
         .filter(wanted)
         .sort((a, b) => SICK_FIRST[a.health] - SICK_FIRST[b.health] || a.scrapeUrl.localeCompare(b.scrapeUrl)),
-      dropped: answer.droppedTargetCounts?.[name] ?? 0,
     }))
     .sort((a, b) => a.name.localeCompare(b.name))
 }
@@ -47,7 +44,7 @@ export function TargetsPage({ params }: { params: URLSearchParams }) {
   const closed = (params.get('closed') ?? '').split(',')
   const opened = (params.get('open') ?? '').split(',')
   const whole = params.get('whole') ?? ''
-  const active = data?.activeTargets ?? []
+  const active = data?.active ?? []
   const count = (wanted: Target['health']) => active.filter((target) => target.health === wanted).length
   const choices: readonly Choice[] = [
     { value: 'all', text: 'All', count: active.length },
@@ -93,12 +90,11 @@ function PoolSection({ pool, open, whole }: { pool: Pool; open: boolean; whole: 
     <details class="card" open={open} onToggle={(event) => event.currentTarget.open !== open && remember(pool.name, event.currentTarget.open)}>
       <summary>
         <h2>{pool.name}</h2>
-        <Badge tone={pool.all.length === 0 ? 'calm' : up === pool.all.length ? 'good' : 'bad'}>
-          {up} of {pool.all.length} up
-        </Badge>
-        {pool.dropped > 0 && <span class="muted">{pool.dropped} dropped by relabeling</span>}
+        {pool.all.length === 0 ? <Badge tone="calm">no targets</Badge> : (
+          <Badge tone={up === pool.all.length ? 'good' : 'bad'}>{up} of {pool.all.length} up</Badge>
+        )}
       </summary>
-      {pool.all.length === 0 && <p class="muted inset">Nothing matches: what was discovered was dropped by relabeling.</p>}
+      {pool.all.length === 0 && <p class="muted inset">Nothing was found to scrape here, or relabeling dropped all of it.</p>}
       {open && shown.length > 0 && (
         <table class="stacking targets">
           <thead>
@@ -170,7 +166,7 @@ function NoTargets() {
   return (
     <Empty title="No targets yet">
       <p>
-        On Kubernetes, a <code>ScrapeTarget</code> says what to scrape: pods, services, nodes or addresses.
+        On Kubernetes, a <code>ScrapeTarget</code> says what to scrape: pods by their labels, or addresses.
       </p>
       <Code>{FIRST_TARGET}</Code>
       <p>

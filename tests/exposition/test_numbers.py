@@ -5,7 +5,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bellbuoy.promql.numbers import decimal_text, shortest_text
+from bellbuoy.exposition import go_decimal, go_number
 
 
 def test_each_form_is_the_one_of_go() -> None:
@@ -36,12 +36,12 @@ def test_each_form_is_the_one_of_go() -> None:
         (-math.inf, "-Inf", "-Inf"),
         (math.nan, "NaN", "NaN"),
     ):
-        assert (decimal_text(value), shortest_text(value)) == (plain, shortest)
+        assert (go_decimal(value), go_number(value)) == (plain, shortest)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 @example(-0.0)
 def test_what_is_printed_reads_back(value: float) -> None:
-    for text in (decimal_text(value), shortest_text(value)):
+    for text in (go_decimal(value), go_number(value)):
         assert float(text).hex() == value.hex()
-    assert "e" not in decimal_text(value)
+    assert "e" not in go_decimal(value)

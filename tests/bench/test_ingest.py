@@ -1,0 +1,95 @@
+"""The benchmark of ingestion runs to its end, and compares only what did the same work."""
+
+import asyncio
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchmarkError
+from bench.ingest import Contents, Cost, compare, ratios, table
+from bench.programs import PROMETHEUS
+from bench.replay import Targets
+from bench.servers import OURS, Kind
+from tests.peers.programs import program
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ("--targets=4", "--scrapes=10", "--warm-up=0", "--seconds=3")
+# Building the pinned Prometheus takes a quarter of an hour: it is compared with where it was built before.
+PEERS = ["Debian's", *(["the pinned one"] if PROMETHEUS.is_built() else [])]
+PEER = Kind("prometheus", "", "", ())
+
+
+async def run(*arguments: str) -> tuple[int, str, str]:
+    """The benchmark's exit code and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.ingest", *arguments),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, said = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), said.decode()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("peer", PEERS)
+async def test_a_run_ends_in_a_table_and_a_line_of_ratios(peer: str) -> None:
+    # Debian's has no setting to ask for plain bodies.
+    pinned = peer == "the pinned one"
+    more = ["--form=plain", "--form=gzip"] if pinned else ["--form=gzip", f"--peer={program('prometheus')}"]
+    forms = ["plain", "gzip"] if pinned else ["gzip"]
+    for _ in range(3):
+        code, out, said = await run(*TINY, *more)
+        # Beside other tests a server may be starved of the processor; that is refused, as it should be.
+        if "cannot compare" not in said:
+            break
+    assert code == 0, said
+    lines = out.splitlines()
+    assert [line.split()[:2] for line in lines[2:-1]] == [
+        [name, form] for form in forms for name in ("bellbuoy", "prometheus")
+    ]
+    assert re.fullmatch(r"ratios:( \w+=\d+\.\d{3})+", lines[-1])
+    names = [pair.partition("=")[0] for pair in lines[-1].split()[1:]]
+    assert names == [*(f"ingest_cpu_{form}" for form in forms), "rss"]
+
+
+async def test_a_peer_that_is_not_there_is_said() -> None:
+    code, out, said = await run(*TINY, "--form=gzip", "--peer=/nowhere/prometheus")
+    assert (code, out) == (1, "")
+    assert "cannot start /nowhere/prometheus: No such file or directory" in said
+    assert "Traceback" not in said
+
+
+def cost(kind: Kind, form: str, *, processor_seconds: float = 1.0, mib: float = 100.0, samples: int = 1000) -> Cost:
+    return Cost(kind, form, 60.0, samples, processor_seconds, mib * 2**20, 2**20, samples)
+
+
+def test_ratios_are_ours_over_theirs_and_memory_is_the_worse_form() -> None:
+    plain = cost(OURS, "plain", processor_seconds=0.25, mib=50), cost(PEER, "plain")
+    gzip = cost(OURS, "gzip", mib=30, samples=2000), cost(PEER, "gzip", processor_seconds=2.0)
+    assert ratios([plain, gzip]) == "ratios: ingest_cpu_plain=0.250 ingest_cpu_gzip=0.250 rss=0.500"
+    head, first, *_ = table([*plain, *gzip]).splitlines()
+    assert " ".join(head.split()) == "server form samples/s µs a sample RSS MiB disk MiB bytes a sample"
+    assert first.split() == ["bellbuoy", "plain", "17", "250.000", "50", "1.0", "1048.58"]
+
+
+def test_servers_that_did_not_do_the_same_are_not_compared() -> None:
+    ours, theirs = cost(OURS, "plain"), cost(PEER, "plain")
+    same, targets = Contents(series=400, scraped=990, up=4), Targets(4, 1)
+    compare((ours, theirs), (same, same), targets)
+    compare((replace(ours, samples=960), theirs), (same, same), targets)
+    for costs, contents, words in (
+        ((replace(ours, samples=940), theirs), (same, same), "samples appended 16 and 17"),
+        ((ours, theirs), (same, replace(same, series=300)), "series 400 and 300"),
+        ((ours, theirs), (replace(same, scraped=1100), same), "samples scraped 1,100 and 990"),
+        ((ours, theirs), (replace(same, up=3), replace(same, up=3)), "not all are up"),
+    ):
+        with pytest.raises(BenchmarkError, match=words):
+            compare(costs, contents, targets)
+    # A window of three seconds may miss one of three scrapes.
+    short = replace(ours, seconds=3.0, samples=700), replace(theirs, seconds=3.0)
+    compare(short, (same, same), targets)

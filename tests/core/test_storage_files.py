@@ -1,0 +1,105 @@
+"""The storage's files are those of docs/storage-format.md: earlier ones are read, the page's reader reads ours."""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bellbuoy._core import Storage, StorageError
+from tests.core.examples import HERE, VERSION, Described, described, held, make, open_storage, stated
+from tests.core.storage_files import KINDS, Folder, Header
+
+FORMS = {
+    *("entry 1", "entry 2", "entry 3", "entry 4", "set without a base", "set with a base"),
+    *("column without a target label", "record 1", "record 2", "full row", "row", "row in a larger set"),
+    *("code of an integer", "code of hundredths", "code 3", "code 7", "code 11", "chunk 1", "chunk 2", "presence"),
+    *("exception", *(f"column of kind {kind}" for kind in range(7))),
+}
+VERSIONS = sorted(int(folder.name.removeprefix("v")) for folder in HERE.glob("v*"))
+
+
+@pytest.fixture(params=VERSIONS, ids="v{}".format)
+def version(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def folder(version: int, tmp_path: Path) -> Path:
+    """A copy of the example of a version."""
+    return Path(shutil.copytree(HERE / f"v{version}" / "data", tmp_path / "data"))
+
+
+def file_of(folder: Path, kind: str) -> Path:
+    return folder / "catalog" if kind == "catalog" else folder / kind / f"00000001.{kind}"
+
+
+def test_there_is_an_example_of_each_version_and_it_is_small(version: int) -> None:
+    assert VERSION in VERSIONS
+    assert sum(path.stat().st_size for path in (HERE / f"v{version}").rglob("*")) < 2**16
+
+
+def test_an_example_is_read_with_just_the_samples_that_it_is_said_to_hold(version: int, folder: Path) -> None:
+    want = stated(version)
+    storage = open_storage(folder)
+    assert storage.losses() == []
+    assert held(storage) == want
+    storage.seal()
+    storage.tidy()
+    assert held(storage) == want
+    storage.close()
+    storage = open_storage(folder)
+    assert storage.losses() == []
+    assert held(storage) == want
+    storage.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_file_begins_with_its_version(kind: str, version: int, folder: Path) -> None:
+    assert Header.read(file_of(folder, kind).read_bytes()) == Header(KINDS[kind], version, 0)
+
+
+def test_an_example_is_what_the_page_says_in_each_of_its_forms() -> None:
+    folder = Folder.read(HERE / "v1" / "data")
+    assert folder.seen == FORMS
+    assert described(folder.samples()) == stated(1)
+
+
+def test_what_this_version_writes_is_what_the_page_says(tmp_path: Path) -> None:
+    make(tmp_path / "made")
+    folder = Folder.read(tmp_path / "made" / "data")
+    for kind, letter in KINDS.items():
+        assert Header.read(file_of(folder.path, kind).read_bytes()) == Header(letter, VERSION, 0)
+    assert folder.seen == FORMS
+    found = described(folder.samples())
+
+    def without_scrapes(series: Described) -> Described:
+        return [one for one in series if one["labels"].get("job") != "scraped"]
+
+    assert without_scrapes(found) == without_scrapes(stated(VERSION)) != found
+    storage = open_storage(tmp_path / "made" / "data")
+    assert held(storage) == found
+    storage.close()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """What its files are, but for the log segments that an opened folder gets anew."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("at", "byte", "said"), [(6, 99, "version 99"), (8, 0x04, "feature"), (15, 0x80, "feature")])
+def test_a_file_of_a_newer_program_is_refused_and_left_alone(
+    kind: str, at: int, byte: int, said: str, folder: Path
+) -> None:
+    path = file_of(folder, kind)
+    data = bytearray(path.read_bytes())
+    data[at] = byte
+    path.write_bytes(data)
+    before = digests(folder)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=f"{re.escape(str(path))}.*{said}.*use the newer one that wrote it"):
+            Storage(str(folder))
+        assert digests(folder) == before
