@@ -282,3 +282,30 @@ def test_old_chunk_files_and_their_series_go_after_the_retention(folder: Path) -
     storage.tidy()
     assert read(storage) == {}
     assert storage.stats()["chunk_files"] == 0
+
+
+def test_a_catalog_of_series_that_are_gone_shrinks_at_a_start(folder: Path) -> None:
+    storage = Storage(str(folder))
+    for i in range(3000):
+        Way.loose(storage, 1, {f"gone{i}/1": 1.0})
+    for t in range(60):
+        Way.rows(storage, t, {"a/1": float(t), "b/1": 1.0})
+    storage.compact(everything=True)
+    storage.close()
+    before = (folder / "catalog").stat().st_size
+    want: Samples = {"a/1": [(t, float(t)) for t in range(60)], "b/1": [(t, 1.0) for t in range(60)]}
+    for t in range(60, 63):
+        storage = Storage(str(folder))
+        assert read(storage, [("__name__", "=~", "a|b")]) == want
+        assert len(read(storage)) >= 3002
+        Way.rows(storage, t, {"a/1": float(t), "b/1": 1.0})
+        Way.loose(storage, t, {"a/2": 1.0})
+        storage.close()
+        want["a/1"].append((t, float(t)))
+        want["b/1"].append((t, 1.0))
+        want.setdefault("a/2", []).append((t, 1.0))
+        # The log has said all that it is needed for; what it refers to stays until then.
+        storage = Storage(str(folder))
+        storage.tidy()
+        storage.close()
+    assert (folder / "catalog").stat().st_size < before / 20

@@ -354,7 +354,8 @@ pub enum Reading {
     Once,
 }
 
-/// The indexes of ascending times that lie within the bounds.
+/// The indexes of ascending times that lie within the bounds; none when these cross.
 pub fn within(times: &[i64], start: i64, end: i64) -> Range<usize> {
-    times.partition_point(|t| *t < start)..times.partition_point(|t| *t <= end)
+    let first = times.partition_point(|t| *t < start);
+    first..times.partition_point(|t| *t <= end).max(first)
 }

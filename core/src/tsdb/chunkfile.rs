@@ -162,13 +162,21 @@ struct Writing {
 /// All chunk files of a folder.
 pub struct ChunkFiles {
     folder: PathBuf,
+    /// The next file's number: none comes twice, since blocks say up to which file they reach.
+    next: AtomicU64,
     files: Mutex<Vec<Arc<ChunkFile>>>,
     writing: Mutex<Option<Writing>>,
 }
 
 impl ChunkFiles {
-    /// Opens the folder; gives each chunk, in the order they were written, to `each`, and each damage to `lost`.
-    pub fn open(folder: &Path, each: &mut dyn FnMut(Sealed) -> Result<()>, lost: &mut dyn FnMut(String)) -> Result<ChunkFiles> {
+    /// Opens the folder; gives each chunk, in the order they were written, to `each`, and each damage to `lost`. Numbers up
+    /// to `before` have been used.
+    pub fn open(
+        folder: &Path,
+        before: u64,
+        each: &mut dyn FnMut(Sealed) -> Result<()>,
+        lost: &mut dyn FnMut(String),
+    ) -> Result<ChunkFiles> {
         let mut found: Vec<(u64, PathBuf)> = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|e| StorageError::file("list", folder, &e))? {
             let path = entry.map_err(|e| StorageError::file("list", folder, &e))?.path();
@@ -192,7 +200,8 @@ impl ChunkFiles {
                 Err(e) => return Err(e),
             }
         }
-        Ok(ChunkFiles { folder: folder.to_owned(), files: Mutex::new(files), writing: Mutex::new(None) })
+        let next = AtomicU64::new(last.unwrap_or(0).max(before) + 1);
+        Ok(ChunkFiles { folder: folder.to_owned(), next, files: Mutex::new(files), writing: Mutex::new(None) })
     }
 
     fn read(
@@ -257,7 +266,7 @@ impl ChunkFiles {
     }
 
     fn create(&self, now: i64, room: u64) -> Result<Writing> {
-        let number = self.files.lock().last().map_or(1, |f| f.number + 1);
+        let number = self.next.fetch_add(1, Relaxed);
         let path = self.folder.join(format!("{number:08}.chunks"));
         let made = File::options().read(true).write(true).create(true).truncate(true).open(&path);
         let file = made.map_err(|e| StorageError::file("create", &path, &e))?;
@@ -289,7 +298,7 @@ impl ChunkFiles {
     /// Closes the file being written; returns the number of the last file.
     pub fn roll(&self) -> Result<u64> {
         self.finish()?;
-        Ok(self.files.lock().last().map_or(0, |f| f.number))
+        Ok(self.next.load(Relaxed) - 1)
     }
 
     /// Deletes the files up to this number that hold nothing from this time on: it is in blocks.

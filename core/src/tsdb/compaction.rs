@@ -130,6 +130,8 @@ impl Inner {
         };
         // From here on no group takes a row before the end; what comes late is sealed with the other samples.
         self.set_frontier(end);
+        self.wal.roll();
+        self.commit()?;
         let groups = self.groups.read().all.clone();
         groups.iter().try_for_each(|g| g.seal_before(self, end))?;
         self.seal_loose()?;
@@ -297,4 +299,154 @@ fn part(chunk: Arc<super::chunk::SealedChunk>, before: i64, end: i64) -> Result<
     times.truncate(rows.end);
     times.drain(..rows.start);
     Ok(Part { times, source: Source::Chunk { chunk, rows } })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::labels::Labels;
+    use crate::tsdb::columns::Column;
+    use crate::tsdb::matcher::Selector;
+    use crate::tsdb::select::select;
+    use crate::tsdb::storage::{Options, Storage};
+    use crate::tsdb::{is_stale, ABSENT};
+
+    const MINUTE: i64 = 60_000;
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        /// A row of a group, so many minutes later, with these of its columns.
+        Row {
+            group: usize,
+            minutes: i64,
+            columns: u8,
+        },
+        /// A sample of a series without rows, so many minutes before or after the last row of all.
+        Sample {
+            series: usize,
+            minutes: i64,
+        },
+        Seal,
+        Compact {
+            everything: bool,
+        },
+        Reopen,
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let row = (0..3usize, 1..40i64, any::<u8>()).prop_map(|(group, minutes, columns)| Act::Row { group, minutes, columns });
+        let sample = (0..3usize, -600..10i64).prop_map(|(series, minutes)| Act::Sample { series, minutes });
+        let act = prop_oneof![
+            20 => row, 4 => sample, 1 => Just(Act::Seal), 2 => any::<bool>().prop_map(|everything| Act::Compact { everything }),
+            1 => Just(Act::Reopen)
+        ];
+        prop::collection::vec(act, 1..120)
+    }
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::from_pairs(pairs.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect())
+    }
+
+    fn column(i: usize) -> Column {
+        let (name, code) = [("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"), ("c", "2"), ("c", "3"), ("d", "1"), ("e", "1")][i];
+        Column { own: labels(&[("__name__", name), ("code", code)]), dropped: Box::default() }
+    }
+
+    fn open(folder: &Path) -> Storage {
+        let options = Options {
+            retention: Duration::from_secs(400 * 86400 * 365),
+            retention_bytes: 0,
+            commit_interval: Duration::from_secs(3600),
+            chunk_rows: 5,
+        };
+        Storage::open(folder, options).unwrap()
+    }
+
+    type Samples = BTreeMap<Labels, BTreeMap<i64, u64>>;
+
+    fn stored(storage: &Storage, matcher: (&str, &str, &str), start: i64, end: i64) -> Samples {
+        let (name, operator, value) = matcher;
+        let selector = Selector::new(vec![(name.into(), operator.into(), value.into())]).unwrap();
+        let found = select(&storage.inner, &selector, start, end, 0).unwrap();
+        let mut out = Samples::new();
+        for (i, series) in found.labels.iter().enumerate() {
+            let span = found.offsets[i] as usize..found.offsets[i + 1] as usize;
+            assert!(found.times[span.clone()].windows(2).all(|w| w[0] < w[1]));
+            // Stale markers depend on what a restart remembers; their own tests look at them.
+            let live = span.filter(|at| !is_stale(found.values[*at])).map(|at| (found.times[at], found.values[at].to_bits()));
+            let live: BTreeMap<i64, u64> = live.collect();
+            if !live.is_empty() {
+                assert!(out.insert(series.clone(), live).is_none(), "a series stands twice");
+            }
+        }
+        out
+    }
+
+    fn check(storage: &Storage, model: &Samples, middle: i64) {
+        for matcher in [("__name__", "=~", ".+"), ("__name__", "=", "c"), ("g", "=", "1"), ("code", "!=", "1")] {
+            for (start, end) in [(i64::MIN / 2, i64::MAX / 2), (middle - 200 * MINUTE, middle), (middle, middle + 90 * MINUTE)] {
+                let selector = Selector::new(vec![(matcher.0.into(), matcher.1.into(), matcher.2.into())]).unwrap();
+                let mut want: Samples = model.clone();
+                want.retain(|labels, _| selector.matches(labels));
+                want.values_mut().for_each(|samples| samples.retain(|t, _| *t >= start && *t <= end));
+                want.retain(|_, samples| !samples.is_empty());
+                assert_eq!(stored(storage, matcher, start, end), want, "{matcher:?} {start} {end}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+        #[test]
+        fn what_is_compacted_and_merged_reads_as_it_did(acts in acts()) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut storage = open(folder.path());
+            let mut model = Samples::new();
+            let (mut now, mut value) = (1000 * BLOCK_MILLISECONDS, 0.0);
+            for act in acts {
+                match act {
+                    Act::Row { group, minutes, columns } => {
+                        now += minutes * MINUTE;
+                        value += 1.0;
+                        let target = labels(&[("g", &group.to_string())]);
+                        let of = storage.group("pool", &target).unwrap();
+                        let (set, at) = storage.intern_columns((group..8).map(column).collect()).unwrap();
+                        let mut row = vec![ABSENT; set.len()];
+                        for (k, place) in at.iter().enumerate().filter(|(k, _)| columns >> k & 1 == 1) {
+                            row[*place as usize] = value + k as f64 / 10.0;
+                            let series = column(group + k).series(&target);
+                            model.entry(series).or_default().insert(now, row[*place as usize].to_bits());
+                        }
+                        storage.append(&of, now, &set, &row).unwrap();
+                    }
+                    Act::Sample { series, minutes } => {
+                        value += 1.0;
+                        let series = labels(&[("__name__", ["c", "x", "y"][series]), ("g", "loose")]);
+                        let time = now + minutes * MINUTE;
+                        let first = *model.entry(series.clone()).or_default().entry(time).or_insert(value.to_bits());
+                        storage.append_samples(&[(series, time, value)]).unwrap();
+                        prop_assert!(first == value.to_bits() || value > 0.0);
+                    }
+                    Act::Seal => storage.inner.seal_all().unwrap(),
+                    Act::Compact { everything } => {
+                        storage.inner.compact(if everything { -BLOCK_MILLISECONDS } else { SETTLED_MILLISECONDS }).unwrap();
+                        check(&storage, &model, now - 100 * MINUTE);
+                    }
+                    Act::Reopen => {
+                        storage.close().unwrap();
+                        drop(storage);
+                        storage = open(folder.path());
+                        prop_assert_eq!(storage.inner.losses.lock().clone(), Vec::<String>::new());
+                        check(&storage, &model, now - 100 * MINUTE);
+                    }
+                }
+            }
+            check(&storage, &model, now - 100 * MINUTE);
+        }
+    }
 }

@@ -178,6 +178,13 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Keeps a copy of a file of which not all could be read, before it is written to or deleted; returns its path.
+pub fn keep_damaged(path: &Path) -> Result<PathBuf> {
+    let aside = path.with_extension("damaged");
+    std::fs::copy(path, &aside).map_err(|e| StorageError::file("copy", path, &e))?;
+    Ok(aside)
+}
+
 /// Makes the names in a folder durable.
 pub fn sync_folder(path: &Path) -> Result<()> {
     File::open(path).and_then(|f| f.sync_all()).map_err(|e| StorageError::file("sync", path, &e))

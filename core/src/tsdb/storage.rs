@@ -21,12 +21,13 @@ use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustc_hash::FxBuildHasher;
 
-use super::catalog::{self, Catalog, Entry};
+use super::catalog::{self, Catalog, Entry, Used};
 use super::chunk::{widen, OpenChunk, SealedChunk};
 use super::chunkfile::{ChunkFiles, Sealed};
 use super::codec::Encoder;
 use super::columns::{Column, ColumnSet, ColumnSets};
-use super::compaction::{Layout, SETTLED_MILLISECONDS};
+use super::compaction::{Layout, BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
+use super::frame;
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
 use super::row;
@@ -353,8 +354,9 @@ impl Inner {
         let Groups { all, by_key, .. } = &mut *groups;
         all.retain(|group| {
             let left = group.retire(frontier);
-            // Held by the two tables only: nobody is about to append.
-            if left || Arc::strong_count(group) > 2 {
+            // One that paused knows what its last row had. Held by the two tables only: nobody is about to append.
+            let recent = group.last_time().is_some_and(|t| t.saturating_add(BLOCK_MILLISECONDS) >= frontier);
+            if left || recent || Arc::strong_count(group) > 2 {
                 return true;
             }
             let key = (group.pool.clone(), group.labels.clone());
@@ -399,7 +401,7 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
     let mut losses = Vec::new();
     if known.lost > 0 {
         losses.push(format!(
-            "{} bytes of {} were damaged; series that they described are left out",
+            "{} bytes of {} were damaged; series that they described are left out, and a copy is kept beside it",
             known.lost,
             folder.join("catalog").display()
         ));
@@ -413,16 +415,20 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         let (pool, labels) = known.groups[&id].clone();
         by_id.insert(id, groups.insert(id, pool, labels));
     }
-    for (id, labels) in known.series {
-        loose.restore(id, labels);
+    for (id, labels) in &known.series {
+        loose.restore(*id, labels.clone());
     }
+    let mut used = Used::default();
     let layout = Layout::open(&block_folder, &mut |loss| losses.push(loss))?;
     let mut without_meaning = 0u64;
     let files = ChunkFiles::open(
         &chunk_folder,
+        layout.chunk_files,
         &mut |sealed| {
             match sealed {
                 Sealed::Rows(mut chunk) => {
+                    used.groups.insert(chunk.group);
+                    used.sets.insert(chunk.set_id);
                     chunk.set = known.sets.get(&chunk.set_id).cloned();
                     match by_id.get(&chunk.group).filter(|_| chunk.set.is_some()) {
                         Some(group) => group.restore_sealed(chunk, layout.frontier),
@@ -435,6 +441,7 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
                     }
                     let chunk = Arc::new(chunk);
                     for (at, entry) in chunk.entries.iter().enumerate() {
+                        used.series.insert(entry.series);
                         match loose.by_id(entry.series) {
                             Some(series) => series.add_sealed(chunk.clone(), at),
                             None => without_meaning += 1,
@@ -475,7 +482,11 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         closed: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
     };
-    replay(&inner, &segments, &by_id, &known.sets)?;
+    replay(&inner, &segments, &by_id, &known.sets, &mut used)?;
+    inner.catalog.lock().shrink(&known, &used)?;
+    // What the catalog has forgotten must not be found in memory.
+    drop((known, by_id));
+    inner.retire(inner.frontier());
     Ok(inner)
 }
 
@@ -491,6 +502,7 @@ fn replay(
     segments: &[(u64, PathBuf)],
     groups: &HashMap<u32, Arc<Group>, FxBuildHasher>,
     sets: &HashMap<u32, Arc<ColumnSet>>,
+    used: &mut Used,
 ) -> Result<()> {
     let mut rows: HashMap<u32, Replayed, FxBuildHasher> = HashMap::default();
     for (number, path) in segments {
@@ -498,6 +510,8 @@ fn replay(
         let mut each = |record: Record<'_>| {
             match record {
                 Record::Row(entry) => {
+                    used.groups.insert(entry.group);
+                    used.sets.insert(entry.set);
                     let (Some(group), Some(set)) = (groups.get(&entry.group), sets.get(&entry.set)) else {
                         orphans += 1;
                         return Ok(());
@@ -520,6 +534,7 @@ fn replay(
                 Record::Samples(samples) => {
                     let mut added = 0;
                     for (id, time, value) in samples {
+                        used.series.insert(id);
                         match inner.loose.by_id(id) {
                             Some(series) => added += u64::from(series.add(time, value)),
                             None => orphans += 1,
@@ -539,7 +554,12 @@ fn replay(
             Err(e) => return Err(e),
         };
         if lost > 0 || orphans > 0 {
-            let text = format!("{}: {lost} bytes were damaged, {orphans} records could not be used", path.display());
+            let aside = frame::keep_damaged(path)?;
+            let text = format!(
+                "{}: {lost} bytes were damaged, {orphans} records could not be used; a copy is kept as {}",
+                path.display(),
+                aside.display()
+            );
             inner.losses.lock().push(text);
             inner.counters.lost_bytes.fetch_add(lost as u64, Relaxed);
         }

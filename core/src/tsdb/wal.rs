@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -65,6 +65,8 @@ pub struct Wal {
     front: Mutex<Front>,
     back: Mutex<Back>,
     pub bytes_written: AtomicU64,
+    /// The next commit closes the segment, however short it is.
+    roll: AtomicBool,
 }
 
 impl Wal {
@@ -78,6 +80,7 @@ impl Wal {
             front: Mutex::new(Front { buffer: Vec::new(), segment }),
             back: Mutex::new(Back { file, pending: Vec::new(), rolling: false, closed, segment }),
             bytes_written: AtomicU64::new(0),
+            roll: AtomicBool::new(false),
         })
     }
 
@@ -156,7 +159,7 @@ impl Wal {
                 back.segment += 1;
                 back.file = file;
                 back.rolling = false;
-            } else if back.file.length() >= SEGMENT_BYTES {
+            } else if back.file.length() >= SEGMENT_BYTES || self.roll.swap(false, Relaxed) {
                 let mut front = self.front.lock();
                 back.pending = std::mem::take(&mut front.buffer);
                 front.segment += 1;
@@ -165,6 +168,11 @@ impl Wal {
                 return Ok(());
             }
         }
+    }
+
+    /// Has the next commit start a segment: what is sealed from then on needs none of those before.
+    pub fn roll(&self) {
+        self.roll.store(true, Relaxed);
     }
 
     /// Deletes the closed segments before this one.
