@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::chunk::{widen, OpenChunk, SealedChunk};
+use super::chunk::{widen, OpenChunk, Reading, SealedChunk};
+use super::codec::Decoder;
 use super::columns::{ColumnSet, MISSING};
 use super::storage::Inner;
 use super::wal::Row;
@@ -71,6 +72,9 @@ impl Group {
         if state.last_time.is_some_and(|last| time <= last) {
             storage.counters.rejected.fetch_add(1, Relaxed);
             return Ok(Appended { rejected: true, ..Appended::default() });
+        }
+        if state.set.is_none() {
+            state.recall()?;
         }
         let set = state.fit(storage, columns)?;
         let mut next = vec![ABSENT; set.len()];
@@ -297,6 +301,22 @@ impl State {
         self.row = next;
         self.last_time = Some(time);
         self.next += 1;
+    }
+
+    /// After a restart that found nothing of the group in the log: the last row, from the last chunk.
+    fn recall(&mut self) -> Result<()> {
+        let Some((chunk, set)) = self.sealed.last().and_then(|c| c.set.clone().map(|set| (c.clone(), set))) else {
+            return Ok(());
+        };
+        let opened = chunk.open()?;
+        let columns: Vec<(usize, usize)> = (0..set.len()).filter_map(|c| opened.slot(c as u32).map(|s| (c, s))).collect();
+        let slots: Vec<usize> = columns.iter().map(|c| c.1).collect();
+        let mut row = vec![ABSENT; set.len()];
+        opened.read(&slots, Reading::Mapped, &mut Decoder::default(), &mut |at, values| {
+            row[columns[at].0] = values[values.len() - 1];
+        })?;
+        (self.row, self.set) = (row, Some(set));
+        Ok(())
     }
 
     /// Makes the group's set hold these columns, and the last row fit it. Returns the set.
