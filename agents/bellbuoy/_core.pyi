@@ -4,7 +4,7 @@ Times are integer milliseconds since 1970 (they may be negative), values float64
 0x7ff0000000000002. Matchers are `(name, operator, value)`, operators `=`, `!=`, `=~`, `!~`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -95,8 +95,13 @@ class Storage:
         retention_bytes: int = 0,
         commit_seconds: float = 1.0,
         chunk_rows: int = 48,
+        progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
-        """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one."""
+        """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one.
+
+        `progress` is told what is being read ("block", "chunk file", "log segment"), how many of them are done and how
+        many there are (0: not known).
+        """
 
     def select(self, matchers: Matchers, start: int, end: int, *, max_samples: int = 0) -> Selection:
         """All samples with start <= t <= end of the series that match.
@@ -126,6 +131,18 @@ class Storage:
 
     def compact(self, *, everything: bool = False) -> int:
         """Move to blocks what is settled, or all there is, and merge blocks; returns how many were written."""
+
+    def delete(self, selectors: Sequence[Matchers], start: int, end: int) -> int:
+        """Hide the samples with start <= t <= end of the series that match any of the selectors.
+
+        Samples that come later are there to be seen. Returns how many series; ValueError without a selector.
+        """
+
+    def clean(self) -> int:
+        """Write the blocks that hold deleted samples anew, without them; returns how many."""
+
+    def snapshot(self, target: str) -> None:
+        """Make all that was appended until now a data folder of its own, of links, on the same disk."""
 
     def losses(self) -> list[str]:
         """What was damaged or left out when the folder was opened, in words."""

@@ -451,6 +451,10 @@ impl Block {
         self.map.len() as u64
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Deletes the file. Whoever reads the block still can.
     pub fn delete(&self) -> Result<()> {
         std::fs::remove_file(&self.path).map_err(|e| StorageError::file("delete", &self.path, &e))

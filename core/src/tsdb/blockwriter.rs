@@ -20,6 +20,7 @@ use super::codec::{self, Decoder, Encoder};
 use super::columns::{Column, MISSING};
 use super::frame::{header, sync_folder, BLOCK, HEADER_BYTES};
 use super::loose::SealedSeries;
+use super::tombstones::{blank, is_deleted, Spans, Tombstones};
 use super::varint::{put, Cursor};
 use super::{is_absent, Result, StorageError, ABSENT};
 use crate::labels::{Labels, Str, NAME};
@@ -74,20 +75,20 @@ pub struct Input {
     pub blocks: Vec<(Arc<Block>, Arc<Index>)>,
 }
 
-/// Writes the block to `path`, durably. Of the span, the caller gives what is not in the samples.
-pub fn write(path: &Path, span: Span, mut input: Input) -> Result<()> {
+/// Writes the block to `path`, durably, without what is deleted. Of the span, the caller gives what is not in the samples.
+pub fn write(path: &Path, span: Span, mut input: Input, tombstones: &Tombstones) -> Result<()> {
     input.groups.retain(|g| !g.parts.is_empty());
     input.groups.sort_by(|a, b| (&a.pool, &a.labels).cmp(&(&b.pool, &b.labels)));
     // Within a metric in the order given: neighbours of a body lie in one pack of their chunks.
     input.series.sort_by(|a, b| a.labels.get(NAME).cmp(&b.labels.get(NAME)));
     let temporary = path.with_extension("new");
     let done = Writer::create(&temporary).and_then(|mut writer| {
-        let plan = Plan::new(&input)?;
+        let plan = Plan::new(&input, tombstones)?;
         let mut index = plan.index(&input);
         for slab in plan.slabs() {
             plan.write_slab(&input, &slab, &mut index, &mut writer)?;
         }
-        write_series(&input, &mut index, &mut writer)?;
+        write_series(&input, tombstones, &mut index, &mut writer)?;
         writer.finish(index, span)
     });
     if let Err(e) = done {
@@ -117,7 +118,9 @@ struct Slab {
 }
 
 /// Which columns there are, and where each goes.
-struct Plan {
+struct Plan<'a> {
+    /// None when nothing is deleted.
+    tombstones: Option<&'a Tombstones>,
     columns: Vec<Arc<Column>>,
     metrics: Vec<Range<u32>>,
     sets: Vec<Arc<[u32]>>,
@@ -148,8 +151,8 @@ impl Source {
     }
 }
 
-impl Plan {
-    fn new(input: &Input) -> Result<Plan> {
+impl<'a> Plan<'a> {
+    fn new(input: &Input, tombstones: &'a Tombstones) -> Result<Plan<'a>> {
         // Which columns of each set have a sample in some part, over all and for each group.
         let mut used: HashMap<SetKey, Vec<bool>, FxBuildHasher> = HashMap::default();
         let mut columns_of: HashMap<SetKey, Vec<Arc<Column>>, FxBuildHasher> = HashMap::default();
@@ -226,7 +229,8 @@ impl Plan {
                 _ => metrics.push(i as u32..i as u32 + 1),
             }
         }
-        Ok(Plan { columns, metrics, sets, groups, numbers })
+        let tombstones = Some(tombstones).filter(|t| !t.is_empty());
+        Ok(Plan { tombstones, columns, metrics, sets, groups, numbers })
     }
 
     fn index(&self, input: &Input) -> Index {
@@ -301,6 +305,9 @@ impl Plan {
                 continue;
             }
             let wanted = &set[places.clone()];
+            let deleted: Vec<Option<Spans>> = self.tombstones.map_or_else(Vec::new, |t| {
+                wanted.iter().map(|n| t.of(&self.columns[*n as usize].series(&given.labels))).collect()
+            });
             for (r, run) in planned.runs.iter().enumerate() {
                 let parts = &given.parts[run.parts.clone()];
                 let alone = match parts {
@@ -344,17 +351,33 @@ impl Plan {
                 let mut copied = alone.into_iter().flat_map(|(b, g, r)| fetched.of(b, g, r)).peekable();
                 for (k, number) in wanted.iter().enumerate() {
                     let start = bytes.len();
-                    if alone.is_some() {
+                    let spans = deleted.get(k).and_then(Option::as_ref);
+                    let encoded = if alone.is_some() {
                         while copied.next_if(|c| c.0 < *number).is_some() {}
-                        match copied.next_if(|c| c.0 == *number) {
-                            Some((_, encoded)) => bytes.extend_from_slice(encoded),
-                            None => encoder.encode(&vec![ABSENT; run.rows], &mut bytes),
-                        }
-                        writer.samples += codec::count_samples(&bytes[start..], run.rows)? as u64;
+                        copied.next_if(|c| c.0 == *number).map(|c| c.1)
                     } else {
-                        let values = &matrix[k * run.rows..(k + 1) * run.rows];
-                        encoder.encode(values, &mut bytes);
-                        writer.samples += values.iter().filter(|v| !is_absent(**v)).count() as u64;
+                        None
+                    };
+                    match (encoded, spans) {
+                        (Some(encoded), None) => {
+                            bytes.extend_from_slice(encoded);
+                            writer.samples += codec::count_samples(encoded, run.rows)? as u64;
+                        }
+                        (encoded, spans) => {
+                            match encoded {
+                                Some(encoded) => decoder.decode(&mut Cursor::new(encoded), run.rows, &mut values)?,
+                                None if alone.is_some() => values = vec![ABSENT; run.rows],
+                                None => {
+                                    values.clear();
+                                    values.extend_from_slice(&matrix[k * run.rows..(k + 1) * run.rows]);
+                                }
+                            }
+                            if let Some(spans) = spans {
+                                blank(spans, &index.groups[g].runs[r].times, &mut values);
+                            }
+                            encoder.encode(&values, &mut bytes);
+                            writer.samples += values.iter().filter(|v| !is_absent(**v)).count() as u64;
+                        }
                     }
                     let metric = self.metrics.partition_point(|m| m.end <= *number) as u32;
                     made.push(((metric, g as u32, (places.start + k) as u32, r as u32), start..bytes.len()));
@@ -440,12 +463,15 @@ fn runs(parts: &[Part]) -> Vec<PlannedRun> {
     out
 }
 
-fn write_series(input: &Input, index: &mut Index, writer: &mut Writer) -> Result<()> {
+fn write_series(input: &Input, tombstones: &Tombstones, index: &mut Index, writer: &mut Writer) -> Result<()> {
     index.series_first = writer.columns;
     let mut encoder = Encoder::default();
     let mut reader = SeriesReader::new(&input.blocks);
     for one in &input.series {
-        let samples = reader.samples(one)?;
+        let mut samples = reader.samples(one)?;
+        if let Some(spans) = tombstones.of(&one.labels) {
+            samples.retain(|s| !is_deleted(&spans, s.0));
+        }
         let mut entries = Vec::new();
         for part in samples.chunks(RUN_ROWS) {
             let (times, values): (Vec<i64>, Vec<f64>) = part.iter().copied().unzip();

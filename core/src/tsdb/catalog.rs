@@ -69,7 +69,7 @@ impl Entry<'_> {
     }
 }
 
-fn put_labels(out: &mut Vec<u8>, labels: &Labels) {
+pub fn put_labels(out: &mut Vec<u8>, labels: &Labels) {
     put(out, labels.len() as u64);
     for (name, value) in labels.iter() {
         put_text(out, name);
@@ -101,6 +101,10 @@ impl Catalog {
 
     pub fn bytes(&self) -> u64 {
         self.file.length() + self.buffer.len() as u64
+    }
+
+    pub fn path(&self) -> &Path {
+        self.file.path()
     }
 
     /// Writes the file anew with what is used, if that is less than half of it.
@@ -261,9 +265,12 @@ impl Reader<'_> {
     }
 
     fn labels(&mut self, cursor: &mut Cursor<'_>) -> Result<Labels> {
-        let pairs: Result<Vec<(Str, Str)>> = (0..cursor.count()?)
-            .map(|_| Ok((self.strings.intern(cursor.text()?), self.strings.intern(cursor.text()?))))
-            .collect();
-        Ok(Labels::from_pairs(pairs?))
+        read_labels(cursor, &mut self.strings)
     }
+}
+
+pub fn read_labels(cursor: &mut Cursor<'_>, strings: &mut Strings) -> Result<Labels> {
+    let pairs: Result<Vec<(Str, Str)>> =
+        (0..cursor.count()?).map(|_| Ok((strings.intern(cursor.text()?), strings.intern(cursor.text()?)))).collect();
+    Ok(Labels::from_pairs(pairs?))
 }

@@ -301,6 +301,10 @@ impl ChunkFiles {
         Ok(self.next.load(Relaxed) - 1)
     }
 
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.lock().iter().map(|f| f.path.clone()).collect()
+    }
+
     /// Deletes the files up to this number that hold nothing from this time on: it is in blocks.
     pub fn retire_compacted(&self, through: u64, before: i64) -> Result<()> {
         let mut files = self.files.lock();

@@ -17,8 +17,11 @@ use hashbrown::HashSet;
 use super::block::{Block, Span};
 use super::blockwriter::{write, GroupParts, Input, Part, SeriesParts, SeriesSource, Source};
 use super::chunk::within;
+use super::frame::sync_folder;
+use super::matcher::Selector;
 use super::storage::Inner;
-use super::{Result, StorageError};
+use super::{select, Result, StorageError};
+use crate::labels::Labels;
 
 /// The span of a fresh block.
 pub const BLOCK_MILLISECONDS: i64 = 2 * 3600 * 1000;
@@ -192,7 +195,7 @@ impl Inner {
 
     fn write_block(&self, number: u64, span: Span, input: Input) -> Result<Arc<Block>> {
         let path = self.block_folder.join(format!("{number:08}.block"));
-        write(&path, span, input)?;
+        write(&path, span, input, &self.tombstones)?;
         Ok(Arc::new(Block::open(number, &path)?))
     }
 
@@ -270,6 +273,64 @@ impl Inner {
         ordered.iter().try_for_each(|b| b.delete())
     }
 
+    /// Hides all samples with start <= t <= end of the series that match; returns how many series have some. Samples that
+    /// come later are there to be seen.
+    pub fn delete(&self, selectors: &[Selector], start: i64, end: i64) -> Result<usize> {
+        let Some((first, last)) = self.time_range() else { return Ok(0) };
+        let (start, end) = (start.max(first), end.min(last));
+        let series = select::series(self, selectors, start, end)?;
+        let deleted: Vec<(Labels, i64, i64)> = series.into_iter().map(|labels| (labels, start, end)).collect();
+        if !deleted.is_empty() {
+            self.tombstones.add(&deleted)?;
+        }
+        Ok(deleted.len())
+    }
+
+    /// Writes blocks that hold deleted samples anew, without them; returns how many.
+    pub fn clean(&self) -> Result<usize> {
+        let _alone = self.compacting.lock();
+        let (blocks, frontier) = {
+            let layout = self.layout.read();
+            (layout.blocks.clone(), layout.frontier)
+        };
+        let touched: Vec<_> = blocks.into_iter().filter(|b| self.tombstones.touch(b.span.from, b.span.to)).collect();
+        touched.iter().try_for_each(|block| self.merge(std::slice::from_ref(block)))?;
+        // What is still in chunks stays hidden until it is in a block.
+        let oldest = self.loose.time_range().map_or(i64::MAX, |r| r.0);
+        self.tombstones.forget(frontier.min(oldest))?;
+        Ok(touched.len())
+    }
+
+    /// The times of the first and the last sample; None when there is none.
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        let blocks: Vec<_> = self.layout.read().blocks.iter().map(|b| (b.span.from, b.span.to)).collect();
+        let groups = self.groups.read().all.clone();
+        let chunks = groups.iter().filter_map(|g| g.time_range()).chain(self.loose.time_range());
+        let ranges = blocks.into_iter().filter(|b| b.0 <= b.1).chain(chunks);
+        ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// All that was appended until now as a data folder of its own, made of links: it takes room only as far as this one
+    /// deletes what they share.
+    pub fn snapshot(&self, target: &Path) -> Result<()> {
+        let _alone = self.compacting.lock();
+        self.seal_all()?;
+        self.commit()?;
+        self.files.roll()?;
+        for folder in ["wal", "chunks", "blocks"].map(|name| target.join(name)) {
+            std::fs::create_dir_all(&folder).map_err(|e| StorageError::file("create", &folder, &e))?;
+        }
+        let files = self.files.paths().into_iter().map(|path| ("chunks", path));
+        let blocks = self.layout.read().blocks.iter().map(|b| ("blocks", b.path().to_owned())).collect::<Vec<_>>();
+        for (folder, path) in files.chain(blocks) {
+            let link = target.join(folder).join(path.file_name().unwrap_or_default());
+            std::fs::hard_link(&path, &link).map_err(|e| StorageError::file("link", &path, &e))?;
+        }
+        self.copy_catalog(&target.join("catalog"))?;
+        self.tombstones.copy(&target.join("tombstones"))?;
+        ["chunks", "blocks"].iter().try_for_each(|name| sync_folder(&target.join(name)))
+    }
+
     /// Deletes blocks that hold nothing newer than `before`, then the oldest until all take at most `limit` bytes together
     /// with `others` (0: no limit). Returns how many went.
     pub fn retire_blocks(&self, before: i64, limit: u64, others: u64) -> Result<usize> {
@@ -309,9 +370,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::labels::Labels;
     use crate::tsdb::columns::Column;
-    use crate::tsdb::matcher::Selector;
     use crate::tsdb::select::select;
     use crate::tsdb::storage::{Options, Storage};
     use crate::tsdb::{is_stale, ABSENT};
@@ -336,6 +395,12 @@ mod tests {
             everything: bool,
         },
         Reopen,
+        /// Of the metric "a", so many minutes before the last row.
+        Delete {
+            from: i64,
+            to: i64,
+        },
+        Clean,
     }
 
     fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -343,7 +408,8 @@ mod tests {
         let sample = (0..3usize, -600..10i64).prop_map(|(series, minutes)| Act::Sample { series, minutes });
         let act = prop_oneof![
             20 => row, 4 => sample, 1 => Just(Act::Seal), 2 => any::<bool>().prop_map(|everything| Act::Compact { everything }),
-            1 => Just(Act::Reopen)
+            1 => Just(Act::Reopen), 1 => (0..400i64, 0..400i64).prop_map(|(from, to)| Act::Delete { from: from.max(to), to: from.min(to) }),
+            1 => Just(Act::Clean)
         ];
         prop::collection::vec(act, 1..120)
     }
@@ -364,7 +430,7 @@ mod tests {
             commit_interval: Duration::from_secs(3600),
             chunk_rows: 5,
         };
-        Storage::open(folder, options).unwrap()
+        Storage::open(folder, options, &mut |_, _, _| {}).unwrap()
     }
 
     type Samples = BTreeMap<Labels, BTreeMap<i64, u64>>;
@@ -401,7 +467,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
         #[test]
         fn what_is_compacted_and_merged_reads_as_it_did(acts in acts()) {
             let folder = tempfile::tempdir().unwrap();
@@ -435,6 +501,18 @@ mod tests {
                     Act::Seal => storage.inner.seal_all().unwrap(),
                     Act::Compact { everything } => {
                         storage.inner.compact(if everything { -BLOCK_MILLISECONDS } else { SETTLED_MILLISECONDS }).unwrap();
+                        check(&storage, &model, now - 100 * MINUTE);
+                    }
+                    Act::Delete { from, to } => {
+                        let (start, end) = (now - from * MINUTE, now - to * MINUTE);
+                        let selector = Selector::new(vec![("__name__".into(), "=".into(), "a".into())]).unwrap();
+                        storage.inner.delete(&[selector], start, end).unwrap();
+                        let of_metric = model.iter_mut().filter(|m| m.0.get("__name__") == Some("a"));
+                        of_metric.for_each(|(_, samples)| samples.retain(|t, _| *t < start || *t > end));
+                        check(&storage, &model, now - 100 * MINUTE);
+                    }
+                    Act::Clean => {
+                        storage.inner.clean().unwrap();
                         check(&storage, &model, now - 100 * MINUTE);
                     }
                     Act::Reopen => {

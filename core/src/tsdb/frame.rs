@@ -33,6 +33,7 @@ pub struct Kind {
 pub const WAL: Kind = Kind { letter: b'W', version: 1, noun: "log segment" };
 pub const CATALOG: Kind = Kind { letter: b'G', version: 1, noun: "catalog" };
 pub const CHUNKS: Kind = Kind { letter: b'C', version: 1, noun: "chunk file" };
+pub const TOMBSTONES: Kind = Kind { letter: b'T', version: 1, noun: "list of deletions" };
 pub const BLOCK: Kind = Kind { letter: b'B', version: 1, noun: "block" };
 
 pub fn header(kind: Kind) -> [u8; HEADER_BYTES] {

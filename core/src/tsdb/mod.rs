@@ -7,6 +7,7 @@
 //! * `block`, `blockwriter`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger.
 //! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes.
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
+//! * `tombstones`: what was deleted.
 //! * `storage`: opens, replays, commits, retires. `select`: finds series and gathers their samples.
 //! * `python`: all of this, as `_core.pyi` has it.
 
@@ -26,6 +27,7 @@ pub mod python;
 pub mod row;
 pub mod select;
 pub mod storage;
+pub mod tombstones;
 pub mod varint;
 pub mod wal;
 

@@ -19,6 +19,7 @@ use super::group::{Group, GroupView};
 use super::loose::{LooseSeries, LooseView};
 use super::matcher::Selector;
 use super::storage::Inner;
+use super::tombstones::{is_deleted, Spans, Tombstones};
 use super::varint::Cursor;
 use super::{is_absent, Result, StorageError};
 use crate::labels::{Labels, Str, NAME};
@@ -36,6 +37,14 @@ pub struct Selected {
 struct Piece {
     times: Vec<i64>,
     values: Vec<f64>,
+}
+
+impl Piece {
+    fn without(self, spans: &[(i64, i64)]) -> Piece {
+        let kept = self.times.into_iter().zip(self.values).filter(|(t, _)| !is_deleted(spans, *t));
+        let (times, values) = kept.unzip();
+        Piece { times, values }
+    }
 }
 
 /// Columns of one set that match, and what each leaves open.
@@ -99,24 +108,41 @@ fn picture(inner: &Inner, index: &mut SetIndex<'_>, start: i64, end: i64) -> Pic
 }
 
 /// Series as they are found, each once.
-#[derive(Default)]
-struct Found {
+struct Found<'a> {
+    tombstones: &'a Tombstones,
+    any_deleted: bool,
+    /// Of each series what is deleted.
+    deleted: Vec<Option<Spans>>,
     by_labels: HashMap<Labels, usize, FxBuildHasher>,
     pieces: Vec<Vec<Piece>>,
     samples: usize,
 }
 
-impl Found {
+impl<'a> Found<'a> {
+    fn new(tombstones: &'a Tombstones) -> Found<'a> {
+        let any_deleted = !tombstones.is_empty();
+        Found { tombstones, any_deleted, deleted: Vec::new(), by_labels: HashMap::default(), pieces: Vec::new(), samples: 0 }
+    }
+
     fn series(&mut self, labels: Labels) -> usize {
         let next = self.pieces.len();
-        let at = *self.by_labels.entry(labels).or_insert(next);
+        let at = *self.by_labels.entry(labels.clone()).or_insert(next);
         if at == next {
             self.pieces.push(Vec::new());
+            if self.any_deleted {
+                self.deleted.push(self.tombstones.of(&labels));
+            }
         }
         at
     }
 
-    fn add(&mut self, labels: usize, piece: Piece) {
+    fn add(&mut self, labels: usize, mut piece: Piece) {
+        if let Some(Some(spans)) = self.deleted.get(labels) {
+            piece = piece.without(spans);
+            if piece.times.is_empty() {
+                return;
+            }
+        }
         self.samples += piece.times.len();
         self.pieces[labels].push(piece);
     }
@@ -124,10 +150,10 @@ impl Found {
 
 /// All samples with start <= t <= end of the series that match.
 pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: usize) -> Result<Selected> {
-    let mut found = Found::default();
+    let mut found = Found::new(&inner.tombstones);
     let mut index = SetIndex::new(selector);
     let mut decoder = Decoder::default();
-    let check = |found: &Found| {
+    let check = |found: &Found<'_>| {
         if limit > 0 && found.samples > limit {
             Err(StorageError::TooMany { limit })
         } else {
@@ -141,7 +167,7 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
     for (group, satisfied, view) in &picture.groups {
         // The series of this group that were met already, by column.
         let mut series: HashMap<*const Column, usize, FxBuildHasher> = HashMap::default();
-        let mut series_of = |found: &mut Found, column: &Arc<Column>| {
+        let mut series_of = |found: &mut Found<'_>, column: &Arc<Column>| {
             *series.entry(Arc::as_ptr(column)).or_insert_with(|| found.series(column.series(&group.labels)))
         };
         for chunk in &view.sealed {
@@ -230,8 +256,8 @@ fn select_block(
     start: i64,
     end: i64,
     decoder: &mut Decoder,
-    found: &mut Found,
-    check: &dyn Fn(&Found) -> Result<()>,
+    found: &mut Found<'_>,
+    check: &dyn Fn(&Found<'_>) -> Result<()>,
 ) -> Result<()> {
     let index = block.index(now)?;
     let mut reader = PackReader::new(block, &index);
@@ -270,7 +296,7 @@ fn select_block(
     Ok(())
 }
 
-fn add_loose(found: &mut Found, labels: &Labels, samples: impl Iterator<Item = (i64, f64)>) {
+fn add_loose(found: &mut Found<'_>, labels: &Labels, samples: impl Iterator<Item = (i64, f64)>) {
     let (times, values): (Vec<i64>, Vec<f64>) = samples.unzip();
     if !times.is_empty() {
         let at = found.series(labels.clone());
@@ -288,8 +314,8 @@ fn piece(times: &[i64], values: &[f64]) -> Option<Piece> {
     (!times.is_empty()).then_some(Piece { times, values })
 }
 
-fn assemble(found: Found) -> Selected {
-    let Found { by_labels, mut pieces, samples } = found;
+fn assemble(found: Found<'_>) -> Selected {
+    let Found { by_labels, mut pieces, samples, .. } = found;
     let mut out = Selected::default();
     let mut order: Vec<(Labels, usize)> = by_labels.into_iter().filter(|(_, at)| !pieces[*at].is_empty()).collect();
     order.sort_unstable_by_key(|o| o.1);

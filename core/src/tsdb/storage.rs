@@ -31,6 +31,7 @@ use super::frame;
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
 use super::row;
+use super::tombstones::Tombstones;
 use super::varint::Cursor;
 use super::wal::{self, Record, Wal};
 use super::{Result, StorageError};
@@ -48,8 +49,10 @@ pub struct Options {
 const TIDY_INTERVAL: Duration = Duration::from_secs(30);
 /// A group without a new row for this long is sealed, so that the log need not keep it.
 const IDLE_MILLISECONDS: i64 = 10 * 60 * 1000;
-/// Open samples of the general path; more are sealed.
+/// Open samples of the general path, at least; more are sealed. And how many of each series: few would cost as much again
+/// in heads.
 const LOOSE_LIMIT: u64 = 1 << 18;
+const LOOSE_SAMPLES: u64 = 32;
 /// Closed segments that may wait for slow groups before those are sealed for them.
 const SEGMENTS_LIMIT: u64 = 8;
 
@@ -75,6 +78,7 @@ pub struct Inner {
     /// Held by the one who compacts.
     pub compacting: Mutex<()>,
     pub block_folder: PathBuf,
+    pub tombstones: Tombstones,
     pub files: ChunkFiles,
     /// Groups take no row before this: it is, or soon will be, in blocks.
     frontier: AtomicI64,
@@ -102,9 +106,12 @@ pub struct Storage {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Told of how far opening is: what is being read, how many are done, how many there are.
+pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
+
 impl Storage {
-    pub fn open(folder: &Path, options: Options) -> Result<Storage> {
-        let inner = Arc::new(open(folder, options)?);
+    pub fn open(folder: &Path, options: Options, progress: &mut Progress<'_>) -> Result<Storage> {
+        let inner = Arc::new(open(folder, options, progress)?);
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let (worker, signal) = (inner.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("storage".into()).spawn(move || work(&worker, &signal));
@@ -319,7 +326,8 @@ impl Inner {
         let oldest = segment.saturating_sub(SEGMENTS_LIMIT);
         let idle = self.now() - IDLE_MILLISECONDS;
         groups.iter().try_for_each(|g| g.seal_if_idle(self, idle, oldest))?;
-        if self.loose.open_samples() > LOOSE_LIMIT || self.loose.needed_segment() < oldest {
+        let limit = LOOSE_LIMIT.max(LOOSE_SAMPLES * self.loose.count() as u64);
+        if self.loose.open_samples() > limit || self.loose.needed_segment() < oldest {
             self.seal_loose()?;
         }
         self.cut_log(&groups, segment)?;
@@ -331,6 +339,13 @@ impl Inner {
         self.files.retire(before, if alone { self.options.retention_bytes } else { 0 })?;
         self.retire(self.layout.read().frontier);
         Ok(())
+    }
+
+    /// A durable copy of the catalog as it is.
+    pub fn copy_catalog(&self, target: &Path) -> Result<()> {
+        let mut catalog = self.catalog.lock();
+        catalog.commit()?;
+        frame::replace(target, &frame::read(catalog.path())?)
     }
 
     /// Deletes log segments of which all is sealed and durable.
@@ -388,7 +403,7 @@ impl Groups {
 }
 
 /// Takes the folder, reads what is in it, replays the log.
-fn open(folder: &Path, options: Options) -> Result<Inner> {
+fn open(folder: &Path, options: Options, progress: &mut Progress<'_>) -> Result<Inner> {
     let [wal_folder, chunk_folder, block_folder] = ["wal", "chunks", "blocks"].map(|name| folder.join(name));
     for path in [folder, &wal_folder, &chunk_folder, &block_folder] {
         std::fs::create_dir_all(path).map_err(|e| StorageError::file("create", path, &e))?;
@@ -419,8 +434,11 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         loose.restore(*id, labels.clone());
     }
     let mut used = Used::default();
+    progress("block", 0, 0);
     let layout = Layout::open(&block_folder, &mut |loss| losses.push(loss))?;
+    let tombstones = Tombstones::open(&folder.join("tombstones"), &mut |loss| losses.push(loss))?;
     let mut without_meaning = 0u64;
+    progress("chunk file", 0, 0);
     let files = ChunkFiles::open(
         &chunk_folder,
         layout.chunk_files,
@@ -474,6 +492,7 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         layout: RwLock::new(layout),
         compacting: Mutex::new(()),
         block_folder,
+        tombstones,
         files,
         catalog: Mutex::new(catalog),
         encoder: Mutex::default(),
@@ -482,7 +501,7 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         closed: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
     };
-    replay(&inner, &segments, &by_id, &known.sets, &mut used)?;
+    replay(&inner, &segments, &by_id, &known.sets, &mut used, progress)?;
     inner.catalog.lock().shrink(&known, &used)?;
     // What the catalog has forgotten must not be found in memory.
     drop((known, by_id));
@@ -503,9 +522,11 @@ fn replay(
     groups: &HashMap<u32, Arc<Group>, FxBuildHasher>,
     sets: &HashMap<u32, Arc<ColumnSet>>,
     used: &mut Used,
+    progress: &mut Progress<'_>,
 ) -> Result<()> {
     let mut rows: HashMap<u32, Replayed, FxBuildHasher> = HashMap::default();
-    for (number, path) in segments {
+    for (done, (number, path)) in segments.iter().enumerate() {
+        progress("log segment", done, segments.len());
         let mut orphans = 0u64;
         let mut each = |record: Record<'_>| {
             match record {
