@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 
 use super::codec;
 use super::columns::Column;
+use super::disk;
 use super::frame::{check_header, BLOCK, HEADER_BYTES};
 use super::varint::{put, put_signed, put_text, Cursor};
 use super::{Result, StorageError};
@@ -457,7 +458,7 @@ impl Block {
 
     /// Deletes the file. Whoever reads the block still can.
     pub fn delete(&self) -> Result<()> {
-        std::fs::remove_file(&self.path).map_err(|e| StorageError::file("delete", &self.path, &e))
+        disk::remove(&self.path)
     }
 
     /// The index, read now if nobody has asked for it lately.

@@ -5,8 +5,6 @@
 //! read from all parts, encoded anew in runs of up to 480 rows, and written in the block's order. Parts that are such
 //! runs already are copied as they are.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +16,8 @@ use super::block::{encode_tail, Block, BlockGroup, BlockSeries, Entry, Index, In
 use super::chunk::{Reading, SealedChunk};
 use super::codec::{self, Decoder, Encoder};
 use super::columns::{Column, MISSING};
-use super::frame::{header, sync_folder, BLOCK, HEADER_BYTES};
+use super::disk::{self, DiskFile};
+use super::frame::{header, BLOCK, HEADER_BYTES};
 use super::loose::SealedSeries;
 use super::tombstones::{blank, is_deleted, Spans, Tombstones};
 use super::varint::{put, Cursor};
@@ -91,13 +90,15 @@ pub fn write(path: &Path, span: Span, mut input: Input, tombstones: &Tombstones)
         write_series(&input, tombstones, &mut index, &mut writer)?;
         writer.finish(index, span)
     });
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let done = done.and_then(|()| disk::rename(&temporary, path)).and_then(|()| disk::sync_folder(folder));
     if let Err(e) = done {
-        // The error counts; a file that stays behind is removed at the next start.
-        let _ = std::fs::remove_file(&temporary);
+        // The error counts; what stays behind is found out at the next start.
+        let _ = disk::remove(&temporary);
+        let _ = disk::remove(path);
         return Err(e);
     }
-    std::fs::rename(&temporary, path).map_err(|e| StorageError::file("rename", &temporary, &e))?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    Ok(())
 }
 
 /// Rows of one group that are encoded together.
@@ -550,8 +551,7 @@ pub fn read_entry(bytes: &[u8], entry: &Entry, decoder: &mut Decoder) -> Result<
 
 /// The file, and the pack that is being filled.
 struct Writer {
-    file: BufWriter<File>,
-    path: std::path::PathBuf,
+    file: DiskFile,
     offset: u64,
     packs: Vec<Pack>,
     lengths: Vec<u8>,
@@ -564,11 +564,8 @@ struct Writer {
 
 impl Writer {
     fn create(path: &Path) -> Result<Writer> {
-        let file = File::options().write(true).create(true).truncate(true).open(path);
-        let file = BufWriter::with_capacity(1 << 18, file.map_err(|e| StorageError::file("create", path, &e))?);
         let mut out = Writer {
-            file,
-            path: path.to_owned(),
+            file: DiskFile::create(path)?,
             offset: 0,
             packs: Vec::new(),
             lengths: Vec::new(),
@@ -583,7 +580,7 @@ impl Writer {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| StorageError::file("write", &self.path, &e))?;
+        self.file.write_at(bytes, self.offset)?;
         self.offset += bytes.len() as u64;
         Ok(())
     }
@@ -636,7 +633,6 @@ impl Writer {
         self.put(&packed)?;
         let span = Span { from, to, samples: self.samples, ..span };
         self.put(&encode_tail(&span, &place))?;
-        let file = self.file.into_inner().map_err(|e| StorageError::file("write", &self.path, e.error()))?;
-        file.sync_all().map_err(|e| StorageError::file("sync", &self.path, &e))
+        self.file.sync()
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::columns::{Column, ColumnSet, ColumnSets};
+use super::disk;
 use super::frame::{self, FrameFile, Frames};
 use super::varint::{put, put_text, Cursor};
 use super::{Result, StorageError};
@@ -139,7 +140,7 @@ impl Catalog {
         if !entries.is_empty() {
             frame::put_frame(&mut bytes, &entries);
         }
-        frame::replace(&path, &bytes)?;
+        disk::replace(&path, &bytes)?;
         self.file = FrameFile::resume(&path, bytes.len())?;
         Ok(())
     }
@@ -182,6 +183,7 @@ pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
     if !path.exists() {
         let mut file = FrameFile::create(frame::CATALOG, path)?;
         file.sync()?;
+        path.parent().map_or(Ok(()), disk::sync_folder)?;
         return Ok((Catalog { file, buffer: Vec::new() }, known));
     }
     let bytes = frame::read(path)?;

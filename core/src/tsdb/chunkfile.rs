@@ -18,13 +18,14 @@ use memmap2::Mmap;
 use parking_lot::Mutex;
 
 use super::chunk::SealedChunk;
-use super::frame::{self, check_header, header, CHUNKS, HEADER_BYTES};
+use super::disk::{self, DiskFile};
+use super::frame::{check_header, header, CHUNKS, HEADER_BYTES};
 use super::loose::SealedSeries;
 use super::varint::Cursor;
 use super::{Result, StorageError};
 
 /// A file that reached this is closed.
-const FILE_BYTES: u64 = 128 << 20;
+const FILE_BYTES: u64 = if cfg!(test) { 32 << 10 } else { 128 << 20 };
 /// A file older than this is closed, so that retention has files to delete.
 const FILE_MILLISECONDS: i64 = 2 * 3600 * 1000;
 
@@ -153,7 +154,7 @@ impl Mapped {
 }
 
 struct Writing {
-    file: File,
+    file: DiskFile,
     mapped: Arc<ChunkFile>,
     since: i64,
     dirty: bool,
@@ -177,16 +178,7 @@ impl ChunkFiles {
         each: &mut dyn FnMut(Sealed) -> Result<()>,
         lost: &mut dyn FnMut(String),
     ) -> Result<ChunkFiles> {
-        let mut found: Vec<(u64, PathBuf)> = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(|e| StorageError::file("list", folder, &e))? {
-            let path = entry.map_err(|e| StorageError::file("list", folder, &e))?.path();
-            if let Some(number) =
-                path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".chunks")).and_then(|n| n.parse().ok())
-            {
-                found.push((number, path));
-            }
-        }
-        found.sort();
+        let found = disk::numbered(folder, "chunks")?;
         let last = found.last().map(|f| f.0);
         let mut files = Vec::new();
         for (number, path) in found {
@@ -194,7 +186,7 @@ impl ChunkFiles {
                 Ok(file) => files.push(file),
                 Err(e @ StorageError::Corrupt { .. }) => {
                     let aside = path.with_extension("damaged");
-                    std::fs::rename(&path, &aside).map_err(|e| StorageError::file("rename", &path, &e))?;
+                    disk::rename(&path, &aside)?;
                     lost(format!("{e}; the file is kept as {}", aside.display()));
                 }
                 Err(e) => return Err(e),
@@ -255,7 +247,7 @@ impl ChunkFiles {
             return Err(StorageError::corrupt("chunk files", "BUG: none is open"));
         };
         let start = w.mapped.bytes();
-        w.file.write_all_at(bytes, start).map_err(|e| StorageError::file("write", &w.mapped.path, &e))?;
+        w.file.write_at(bytes, start)?;
         w.dirty = true;
         let (sealed, next) = w
             .mapped
@@ -268,28 +260,29 @@ impl ChunkFiles {
     fn create(&self, now: i64, room: u64) -> Result<Writing> {
         let number = self.next.fetch_add(1, Relaxed);
         let path = self.folder.join(format!("{number:08}.chunks"));
-        let made = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        let file = made.map_err(|e| StorageError::file("create", &path, &e))?;
-        file.write_all_at(&header(CHUNKS), 0).map_err(|e| StorageError::file("write", &path, &e))?;
-        file.set_len(HEADER_BYTES as u64 + FILE_BYTES.max(room)).map_err(|e| StorageError::file("extend", &path, &e))?;
-        frame::sync_folder(&self.folder)?;
-        let mapped = Arc::new(ChunkFile::map(number, &path, &file, HEADER_BYTES as u64)?);
+        let file = DiskFile::create(&path)?;
+        file.write_at(&header(CHUNKS), 0)?;
+        file.set_length(HEADER_BYTES as u64 + FILE_BYTES.max(room))?;
+        disk::sync_folder(&self.folder)?;
+        let mapped = Arc::new(ChunkFile::map(number, &path, file.file(), HEADER_BYTES as u64)?);
         self.files.lock().push(mapped.clone());
         Ok(Writing { file, mapped, since: now, dirty: true })
     }
 
     fn close(&self, writing: &mut Option<Writing>) -> Result<()> {
-        if let Some(w) = writing.take() {
-            w.file.set_len(w.mapped.bytes()).map_err(|e| StorageError::file("truncate", &w.mapped.path, &e))?;
-            w.file.sync_all().map_err(|e| StorageError::file("sync", &w.mapped.path, &e))?;
+        // Kept open when that fails: what is not synced must not be forgotten.
+        if let Some(w) = writing.as_ref() {
+            w.file.set_length(w.mapped.bytes())?;
+            w.file.sync()?;
         }
+        *writing = None;
         Ok(())
     }
 
     /// Makes durable what was appended.
     pub fn sync(&self) -> Result<()> {
         if let Some(w) = self.writing.lock().as_mut().filter(|w| w.dirty) {
-            w.file.sync_data().map_err(|e| StorageError::file("sync", &w.mapped.path, &e))?;
+            w.file.sync()?;
             w.dirty = false;
         }
         Ok(())
@@ -310,7 +303,7 @@ impl ChunkFiles {
         let mut files = self.files.lock();
         let (gone, kept): (Vec<_>, Vec<_>) = files.iter().cloned().partition(|f| f.number <= through && f.newest() < before);
         for file in gone {
-            std::fs::remove_file(&file.path).map_err(|e| StorageError::file("delete", &file.path, &e))?;
+            disk::remove(&file.path)?;
             file.retired.store(true, Relaxed);
         }
         *files = kept;
@@ -333,7 +326,7 @@ impl ChunkFiles {
             if !expired || Some(file.number) == current {
                 break;
             }
-            std::fs::remove_file(&file.path).map_err(|e| StorageError::file("delete", &file.path, &e))?;
+            disk::remove(&file.path)?;
             file.retired.store(true, Relaxed);
             total -= file.bytes();
             files.remove(0);

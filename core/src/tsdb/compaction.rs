@@ -9,7 +9,7 @@
 //! path. Samples before the frontier that are in no block yet (late rows, explicit old timestamps) go into a block of
 //! their own, which may lie over others: readers merge.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -17,7 +17,7 @@ use hashbrown::HashSet;
 use super::block::{Block, Span};
 use super::blockwriter::{write, GroupParts, Input, Part, SeriesParts, SeriesSource, Source};
 use super::chunk::within;
-use super::frame::sync_folder;
+use super::disk;
 use super::matcher::Selector;
 use super::storage::Inner;
 use super::{select, Result, StorageError};
@@ -31,6 +31,8 @@ pub const SETTLED_MILLISECONDS: i64 = 30 * 60 * 1000;
 const GROWTH: i64 = 3;
 /// No block spans more, nor a tenth of the retention: what is past its time goes by whole blocks.
 const SPAN_LIMIT_MILLISECONDS: i64 = 31 * 86400 * 1000;
+/// The span of a block of late samples: it answers for none as a whole.
+const LATE: i64 = i64::MIN;
 /// Blocks of late samples; more are merged into one.
 const LATE_LIMIT: usize = 8;
 /// An index that nobody asked for in this time is forgotten.
@@ -50,17 +52,10 @@ pub struct Layout {
 impl Layout {
     /// Opens the blocks of a folder. Damaged ones are set aside; those that others replace are deleted.
     pub fn open(folder: &Path, lost: &mut dyn FnMut(String)) -> Result<Layout> {
-        let mut found: Vec<(u64, PathBuf)> = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(|e| StorageError::file("list", folder, &e))? {
-            let path = entry.map_err(|e| StorageError::file("list", folder, &e))?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-            if name.ends_with(".new") {
-                std::fs::remove_file(&path).map_err(|e| StorageError::file("delete", &path, &e))?;
-            } else if let Some(number) = name.strip_suffix(".block").and_then(|n| n.parse().ok()) {
-                found.push((number, path));
-            }
+        for (_, path) in disk::numbered(folder, "new")? {
+            disk::remove(&path)?;
         }
-        found.sort();
+        let found = disk::numbered(folder, "block")?;
         let next = found.last().map_or(1, |f| f.0 + 1);
         let mut blocks: Vec<Arc<Block>> = Vec::new();
         for (number, path) in found {
@@ -68,18 +63,24 @@ impl Layout {
                 Ok(block) => blocks.push(Arc::new(block)),
                 Err(e @ StorageError::Corrupt { .. }) => {
                     let aside = path.with_extension("damaged");
-                    std::fs::rename(&path, &aside).map_err(|e| StorageError::file("rename", &path, &e))?;
+                    disk::rename(&path, &aside)?;
                     lost(format!("{e}; the file is kept as {}", aside.display()));
                 }
                 Err(e) => return Err(e),
             }
         }
-        let replaced: HashSet<u64> = blocks.iter().flat_map(|b| b.span.sources.iter().copied()).collect();
+        let mut replaced: HashSet<u64> = blocks.iter().flat_map(|b| b.span.sources.iter().copied()).collect();
+        // One whose writer was told of an error though it was whole was written again, with all that it has.
+        let covers = |new: &Block, old: &Block| {
+            new.number > old.number && new.span.start <= old.span.start && new.span.end >= old.span.end
+        };
+        let regular: Vec<&Arc<Block>> = blocks.iter().filter(|b| b.span.end != LATE).collect();
+        replaced.extend(regular.iter().filter(|old| regular.iter().any(|new| covers(new, old))).map(|b| b.number));
         for block in blocks.iter().filter(|b| replaced.contains(&b.number)) {
             block.delete()?;
         }
         blocks.retain(|b| !replaced.contains(&b.number));
-        let frontier = blocks.iter().map(|b| b.span.end).max().unwrap_or(i64::MIN);
+        let frontier = blocks.iter().map(|b| b.span.end).max().unwrap_or(LATE);
         let chunk_files = blocks.iter().map(|b| b.span.chunk_files).max().unwrap_or(0);
         Ok(Layout { blocks, frontier, chunk_files, next })
     }
@@ -131,10 +132,10 @@ impl Inner {
             let mut layout = self.layout.write();
             (layout.frontier, layout.take_number())
         };
-        // From here on no group takes a row before the end; what comes late is sealed with the other samples.
-        self.set_frontier(end);
         self.wal.roll();
         self.commit()?;
+        // From here on no group takes a row before the end; what comes late is sealed with the other samples.
+        self.set_frontier(end);
         let groups = self.groups.read().all.clone();
         groups.iter().try_for_each(|g| g.seal_before(self, end))?;
         self.seal_loose()?;
@@ -168,7 +169,7 @@ impl Inner {
         let mut made = Vec::new();
         if !late.series.is_empty() {
             // Its end is no frontier: it says nothing of what lies between its samples.
-            let span = Span { start: i64::MIN, end: i64::MIN, ..Span::default() };
+            let span = Span { start: LATE, end: LATE, ..Span::default() };
             made.push(self.write_block(number, span, late)?);
             number = self.layout.write().take_number();
         }
@@ -202,7 +203,7 @@ impl Inner {
     /// Blocks to merge into one: those of the first larger span that is past, or late ones when they are many.
     fn mergeable(&self) -> Option<Vec<Arc<Block>>> {
         let layout = self.layout.read();
-        let (late, regular): (Vec<_>, Vec<_>) = layout.blocks.iter().cloned().partition(|b| b.span.end == i64::MIN);
+        let (late, regular): (Vec<_>, Vec<_>) = layout.blocks.iter().cloned().partition(|b| b.span.end == LATE);
         if late.len() > LATE_LIMIT {
             return Some(late);
         }
@@ -257,8 +258,8 @@ impl Inner {
             input.blocks.push((block.clone(), index));
         }
         let span = Span {
-            start: ordered.iter().map(|b| b.span.start).min().unwrap_or(i64::MIN),
-            end: ordered.iter().map(|b| b.span.end).max().unwrap_or(i64::MIN),
+            start: ordered.iter().map(|b| b.span.start).min().unwrap_or(LATE),
+            end: ordered.iter().map(|b| b.span.end).max().unwrap_or(LATE),
             chunk_files: ordered.iter().map(|b| b.span.chunk_files).max().unwrap_or(0),
             sources: ordered.iter().map(|b| b.number).collect(),
             ..Span::default()
@@ -318,17 +319,17 @@ impl Inner {
         self.commit()?;
         self.files.roll()?;
         for folder in ["wal", "chunks", "blocks"].map(|name| target.join(name)) {
-            std::fs::create_dir_all(&folder).map_err(|e| StorageError::file("create", &folder, &e))?;
+            disk::create_folder(&folder)?;
         }
         let files = self.files.paths().into_iter().map(|path| ("chunks", path));
         let blocks = self.layout.read().blocks.iter().map(|b| ("blocks", b.path().to_owned())).collect::<Vec<_>>();
         for (folder, path) in files.chain(blocks) {
             let link = target.join(folder).join(path.file_name().unwrap_or_default());
-            std::fs::hard_link(&path, &link).map_err(|e| StorageError::file("link", &path, &e))?;
+            disk::link(&path, &link)?;
         }
         self.copy_catalog(&target.join("catalog"))?;
         self.tombstones.copy(&target.join("tombstones"))?;
-        ["chunks", "blocks"].iter().try_for_each(|name| sync_folder(&target.join(name)))
+        ["chunks", "blocks"].iter().try_for_each(|name| disk::sync_folder(&target.join(name)))
     }
 
     /// Deletes blocks that hold nothing newer than `before`, then the oldest until all take at most `limit` bytes together
@@ -341,7 +342,7 @@ impl Inner {
         let mut gone = Vec::new();
         for block in kept {
             // The last regular one says how far the blocks reach.
-            let needed = block.span.end == layout.frontier && block.span.end != i64::MIN;
+            let needed = block.span.end == layout.frontier && block.span.end != LATE;
             if !needed && (block.span.to < before || (limit > 0 && total > limit)) {
                 block.delete()?;
                 total -= block.bytes();

@@ -141,8 +141,11 @@ impl Group {
     }
 
     /// Blocks reach further than this time: the samples take the general path, which brings them into a block of their own.
-    /// The open chunk is empty, since it was sealed for those blocks; the next row is a full one.
+    /// The open chunk is sealed, as it was for those blocks: the row does not come into it, and the next is a full one.
     fn store_late(&self, storage: &Inner, state: &mut State, time: i64, set: &ColumnSet, next: Vec<f64>) -> Result<()> {
+        if !state.open.is_empty() {
+            self.seal_state(storage, state)?;
+        }
         let present = set.columns.iter().zip(&next).filter(|(_, v)| !is_absent(**v));
         let samples: Vec<(Labels, i64, f64)> = present.map(|(c, v)| (c.series(&self.labels), time, *v)).collect();
         storage.append_uncounted(&samples)?;

@@ -27,6 +27,7 @@ use super::chunkfile::{ChunkFiles, Sealed};
 use super::codec::Encoder;
 use super::columns::{Column, ColumnSet, ColumnSets};
 use super::compaction::{Layout, BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
+use super::disk;
 use super::frame;
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
@@ -345,7 +346,7 @@ impl Inner {
     pub fn copy_catalog(&self, target: &Path) -> Result<()> {
         let mut catalog = self.catalog.lock();
         catalog.commit()?;
-        frame::replace(target, &frame::read(catalog.path())?)
+        disk::replace(target, &frame::read(catalog.path())?)
     }
 
     /// Deletes log segments of which all is sealed and durable.
@@ -406,8 +407,9 @@ impl Groups {
 fn open(folder: &Path, options: Options, progress: &mut Progress<'_>) -> Result<Inner> {
     let [wal_folder, chunk_folder, block_folder] = ["wal", "chunks", "blocks"].map(|name| folder.join(name));
     for path in [folder, &wal_folder, &chunk_folder, &block_folder] {
-        std::fs::create_dir_all(path).map_err(|e| StorageError::file("create", path, &e))?;
+        disk::create_folder(path)?;
     }
+    disk::sync_folder(folder)?;
     let lock = take_lock(folder)?;
     let sets = ColumnSets::default();
     let (catalog, known) = catalog::open(&folder.join("catalog"), &sets)?;

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 use rustc_hash::FxBuildHasher;
 
 use super::catalog::{put_labels, read_labels};
+use super::disk;
 use super::frame::{self, FrameFile, Frames};
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError, ABSENT};
@@ -87,7 +88,7 @@ impl Tombstones {
         }
         file.append(&framed)?;
         file.sync()?;
-        self.path.parent().map_or(Ok(()), frame::sync_folder)?;
+        self.path.parent().map_or(Ok(()), disk::sync_folder)?;
         deleted.iter().for_each(|(labels, start, end)| insert(&mut known, labels.clone(), *start, *end));
         Ok(())
     }
@@ -96,7 +97,7 @@ impl Tombstones {
     pub fn copy(&self, target: &Path) -> Result<()> {
         let _still = self.known.read();
         match self.path.exists() {
-            true => frame::replace(target, &frame::read(&self.path)?),
+            true => disk::replace(target, &frame::read(&self.path)?),
             false => Ok(()),
         }
     }
@@ -117,7 +118,7 @@ impl Tombstones {
             left.iter().flat_map(|(labels, spans)| spans.iter().map(|s| (labels.clone(), s.0, s.1))).collect();
         let mut bytes = frame::header(frame::TOMBSTONES).to_vec();
         all.chunks(PART).for_each(|part| frame::put_frame(&mut bytes, &encode(part)));
-        frame::replace(&self.path, &bytes)?;
+        disk::replace(&self.path, &bytes)?;
         *known = left;
         Ok(())
     }
