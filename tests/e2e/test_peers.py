@@ -176,7 +176,7 @@ def test_prometheus_takes_our_servers_place_with_the_stacks_own_configuration(
     product.scale(2)
     product.wait("two pods, at both", lambda: the_same(2))
     assert rules(prometheus, reader=prometheus) == rules(ours, reader=prometheus)
-    asked = "query?query=job:sample_requests:rate1m"
+    asked = "query?query=node:cpu_utilisation:ratio_rate1m"
     product.wait("a recorded series", lambda: fetch(f"{prometheus}/api/v1/{asked}")["data"]["result"])
     managers = [fetch(f"{one}/api/v1/alertmanagers")["data"]["activeAlertmanagers"] for one in (prometheus, ours)]
     assert managers[0] == managers[1] != []

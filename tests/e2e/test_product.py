@@ -100,6 +100,8 @@ def test_a_pod_is_scraped_until_it_refuses(product: Product) -> None:
         "imagePullPolicy": "Never",
         "args": [f"--linger={LINGER_SECONDS}"],
         "ports": [{"name": "metrics", "containerPort": 8000}],
+        # Without a probe it would be ready before it listens, and rightly be down for that while.
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "metrics"}, "periodSeconds": 1},
     }
     metadata = {"name": "slow-to-go", "namespace": "shop", "labels": {"app": "sample-app"}}
     spec = {"terminationGracePeriodSeconds": 4 * LINGER_SECONDS, "containers": [container]}
@@ -110,7 +112,7 @@ def test_a_pod_is_scraped_until_it_refuses(product: Product) -> None:
     asked = seconds_of(going["deletionTimestamp"]) - going["deletionGracePeriodSeconds"]
     product.wait("its series to end", lambda: "slow-to-go" not in pods_of(product, 'up{job="sample-app"}'))
     points = product.samples('up{job="sample-app"}')["slow-to-go"]
-    assert {value for _, value in points} == {1.0}
+    assert {value for _, value in points} == {1.0}, (asked, points)
     # It is scraped each second meanwhile; a slow machine gets two more.
     assert asked + LINGER_SECONDS - 3 <= points[-1][0] <= asked + LINGER_SECONDS + 3, (asked, points)
 
