@@ -20,6 +20,8 @@ FIRST_SAMPLE_SECONDS = 2.0
 LINGER_SECONDS = 6
 # The `for` of the rule that a kill interrupts, and how much of it has passed by then.
 FOR_SECONDS, PENDING_SECONDS = 40, 15
+# The stack's, see examples/stack.yaml.
+EVALUATION_SECONDS = 5
 # What is left of a stack's namespace: what users applied there, resources of ours among it, and the volume.
 KEPT = {"secret/slack", "persistentvolumeclaim/data-main-server-0"}
 KUBERNETES_OWN = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
@@ -140,8 +142,9 @@ def test_every_node_is_seen_by_its_name_in_the_api_and_on_the_page(product: Prod
 def test_containers_are_measured_by_the_kubelets_with_their_own_timestamps(product: Product) -> None:
     selector = 'container_memory_working_set_bytes{namespace="shop",container="app"}'
     product.wait("cAdvisor's series of the sample app", lambda: pods_of(product, selector) >= product.pods().keys())
-    # The kubelet says when it measured: that is not when it was asked.
-    assert not times_of(product, selector) & times_of(product, 'up{job="cadvisor"}')
+    # The kubelet says when it measured: that is not when it was asked, but by chance.
+    measured, asked = times_of(product, selector), times_of(product, 'up{job="cadvisor"}')
+    assert len(measured & asked) <= len(measured) / 2, (measured, asked)
 
 
 def times_of(product: Product, selector: str) -> set[float]:
@@ -221,11 +224,11 @@ def test_a_killed_server_comes_back_with_its_data_and_for_goes_on(product: Produ
     # What fired goes on at once, as old as it was.
     product.wait("the alert to fire again", lambda: product.alert("SampleAppHot")["state"] == "firing")
     assert abs(active_at(product, "SampleAppHot") - hot) < 2
-    # What was pending has its time behind it; the time in which nobody looked may not count.
+    # What was pending has its time behind it; the time from the last evaluation to the next one may not count.
     product.wait("the other alert to be there", lambda: product.alert("SampleAppWarm")["alerts"])
     back = time.time()
     again = active_at(product, "SampleAppWarm")
-    assert warm - 2 <= again <= warm + (back - killed) + 2, (warm, killed, back, again)
+    assert warm - 2 <= again <= warm + (back - killed) + EVALUATION_SECONDS + 2, (warm, killed, back, again)
     product.wait("the other alert to fire", lambda: product.alert("SampleAppWarm")["state"] == "firing")
     assert time.time() - back <= FOR_SECONDS - PENDING_SECONDS + 10
     # Nobody was told twice, and nobody that it was over.
