@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 PEERS := prometheus prometheus-node-exporter prometheus-alertmanager prometheus-pushgateway chromium
 RUST := $(shell find core/src core/Cargo.toml core/Cargo.lock -type f 2>/dev/null)
 # Tests that share a cluster run one after the other, the rest beside them (tests/conftest.py says which is which).
-PYTEST := $(PYTHON) -m pytest --numprocesses 2 --dist loadgroup
+PYTEST := $(PYTHON) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
 
 .PHONY: help

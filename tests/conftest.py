@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # The local cluster is a program of the checkout, not a part of the distribution.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,25 +25,27 @@ from deploy.local import cluster as local
 from deploy.local.processes import Process
 from deploy.local.shell import run, wait_for
 
+# What shares a cluster, or the control plane, runs in one process; else each file by itself.
+_TOGETHER = {"cluster": "cluster", "e2e": "cluster", "operator": "control plane"}
 
-@pytest.hookimpl(tryfirst=True)
+
+class _ByCluster(LoadScopeScheduling):  # type: ignore[misc] # xdist's schedulers are not typed for strangers
+    """Which tests `pytest --numprocesses 2 --dist loadscope` keeps together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return _TOGETHER.get(Path(path).parent.name, path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Ours, where several processes share the tests."""
+    return _ByCluster(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups for `pytest --numprocesses 2 --dist loadgroup`: who shares a cluster, then each file.
-
-    The cluster's tests come first, since they take longest.
-    """
-    order = {"cluster": 0, "control plane": 1}
-    groups: dict[pytest.Item, str] = {}
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "cluster" in fixtures or item.get_closest_marker("cluster") or item.path.parent.name in ("cluster", "e2e"):
-            groups[item] = "cluster"
-        elif "control_plane" in fixtures or item.get_closest_marker("control_plane"):
-            groups[item] = "control plane"
-        else:
-            groups[item] = str(item.path)
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: order.get(groups[item], 2))
+    """What shares a cluster comes first, since it takes longest."""
+    items.sort(key=lambda item: _TOGETHER.get(item.path.parent.name, "later"))
 
 
 @dataclass(frozen=True)

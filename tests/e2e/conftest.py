@@ -174,3 +174,13 @@ def install(product: Product) -> None:
     product.kubectl("apply", "--server-side", f"--filename={EXAMPLES}")
     ready = "--for=condition=Ready"
     product.kubectl("wait", "--namespace=monitoring", ready, "--timeout=300s", "monitoringstack/main")
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> bool:
+    """Whether it becomes true in time: for an assert that then shows what there is."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return condition()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -142,14 +143,18 @@ def targets(api: str) -> dict[str, tuple[tuple[tuple[str, str], ...], str]]:
     return {one["scrapeUrl"]: (tuple(sorted(one["labels"].items())), one["health"]) for one in active}
 
 
-def rules(api: str) -> list[tuple[str, str, str, Any, Any]]:
-    """The rules of a server: what was asked for, not what came of it."""
-    groups = fetch(f"{api}/api/v1/rules")["data"]["groups"]
+def rules(api: str, *, reader: str) -> list[tuple[str, str, str, Any, Any]]:
+    """The rules of a server, their expressions as `reader` writes them: what was asked for, not what came of it."""
     return sorted(
-        (group["name"], rule["name"], rule["query"], rule.get("duration"), rule.get("annotations"))
-        for group in groups
+        (group["name"], rule["name"], formatted(rule["query"], reader), rule.get("duration"), rule.get("annotations"))
+        for group in fetch(f"{api}/api/v1/rules")["data"]["groups"]
         for rule in group["rules"]
     )
+
+
+def formatted(expr: str, reader: str) -> str:
+    """The expression as this server's parser and printer have it."""
+    return str(fetch(f"{reader}/api/v1/format_query?query={quote(expr)}")["data"])
 
 
 def test_prometheus_takes_our_servers_place_with_the_stacks_own_configuration(
@@ -170,8 +175,8 @@ def test_prometheus_takes_our_servers_place_with_the_stacks_own_configuration(
     product.wait("the new pods, at both", lambda: the_same(4))
     product.scale(2)
     product.wait("two pods, at both", lambda: the_same(2))
-    assert rules(prometheus) == rules(ours)
-    asked = "query?query=job:sample_requests:rate1m"
+    assert rules(prometheus, reader=prometheus) == rules(ours, reader=prometheus)
+    asked = "query?query=node:cpu_utilisation:ratio_rate1m"
     product.wait("a recorded series", lambda: fetch(f"{prometheus}/api/v1/{asked}")["data"]["result"])
     managers = [fetch(f"{one}/api/v1/alertmanagers")["data"]["activeAlertmanagers"] for one in (prometheus, ours)]
     assert managers[0] == managers[1] != []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.e2e.conftest import OPERATOR, Product
+from tests.e2e.conftest import OPERATOR, Product, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -20,17 +20,12 @@ FIRST_SAMPLE_SECONDS = 2.0
 LINGER_SECONDS = 6
 # The `for` of the rule that a kill interrupts, and how much of it has passed by then.
 FOR_SECONDS, PENDING_SECONDS = 40, 15
-# What is left of a stack's namespace, besides Kubernetes' own: what users applied there, and the volume.
-KEPT = {
-    "secret/slack",
-    "persistentvolumeclaim/data-main-server-0",
-    "alertreceiver.bellbuoy.io/slack",
-    "alertrule.bellbuoy.io/node-exporter-down",
-    "alertrule.bellbuoy.io/node-filesystem-full",
-    "alertrule.bellbuoy.io/node-memory",
-    "recordingrule.bellbuoy.io/node-cpu",
-}
+# The stack's, see examples/stack.yaml.
+EVALUATION_SECONDS = 5
+# What is left of a stack's namespace: what users applied there, resources of ours among it, and the volume.
+KEPT = {"secret/slack", "persistentvolumeclaim/data-main-server-0"}
 KUBERNETES_OWN = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+USERS_KINDS = ("scrapetarget.", "alertrule.", "recordingrule.", "alertreceiver.")
 
 
 def seconds_of(text: str) -> float:
@@ -107,6 +102,8 @@ def test_a_pod_is_scraped_until_it_refuses(product: Product) -> None:
         "imagePullPolicy": "Never",
         "args": [f"--linger={LINGER_SECONDS}"],
         "ports": [{"name": "metrics", "containerPort": 8000}],
+        # Without a probe it would be ready before it listens, and rightly be down for that while.
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "metrics"}, "periodSeconds": 1},
     }
     metadata = {"name": "slow-to-go", "namespace": "shop", "labels": {"app": "sample-app"}}
     spec = {"terminationGracePeriodSeconds": 4 * LINGER_SECONDS, "containers": [container]}
@@ -117,7 +114,7 @@ def test_a_pod_is_scraped_until_it_refuses(product: Product) -> None:
     asked = seconds_of(going["deletionTimestamp"]) - going["deletionGracePeriodSeconds"]
     product.wait("its series to end", lambda: "slow-to-go" not in pods_of(product, 'up{job="sample-app"}'))
     points = product.samples('up{job="sample-app"}')["slow-to-go"]
-    assert {value for _, value in points} == {1.0}
+    assert {value for _, value in points} == {1.0}, (asked, points)
     # It is scraped each second meanwhile; a slow machine gets two more.
     assert asked + LINGER_SECONDS - 3 <= points[-1][0] <= asked + LINGER_SECONDS + 3, (asked, points)
 
@@ -145,8 +142,9 @@ def test_every_node_is_seen_by_its_name_in_the_api_and_on_the_page(product: Prod
 def test_containers_are_measured_by_the_kubelets_with_their_own_timestamps(product: Product) -> None:
     selector = 'container_memory_working_set_bytes{namespace="shop",container="app"}'
     product.wait("cAdvisor's series of the sample app", lambda: pods_of(product, selector) >= product.pods().keys())
-    # The kubelet says when it measured: that is not when it was asked.
-    assert not times_of(product, selector) & times_of(product, 'up{job="cadvisor"}')
+    # The kubelet says when it measured: that is not when it was asked, but by chance.
+    measured, asked = times_of(product, selector), times_of(product, 'up{job="cadvisor"}')
+    assert len(measured & asked) <= len(measured) / 2, (measured, asked)
 
 
 def times_of(product: Product, selector: str) -> set[float]:
@@ -178,15 +176,24 @@ def test_an_alert_goes_from_pending_to_firing_to_slack_and_is_resolved(product: 
     firing, resolved = product.messages("SampleAppHot")
     assert "firing" in firing
     assert f"{name} is at 40 degrees" in firing
-    assert labels_of(firing) == {"severity": "critical", "namespace": "shop", "pod": name}
+    # The alert's name is in the title.
+    assert "SampleAppHot" in firing.splitlines()[0]
+    assert labels_of(firing) == {
+        "severity": "critical",
+        "namespace": "shop",
+        "job": "sample-app",
+        "pod": name,
+        "container": "app",
+        "node": pod["spec"]["nodeName"],
+        "instance": f"{pod['status']['podIP']}:8000",
+    }
     assert "resolved" in resolved.lower()
     assert product.refused() == []
 
 
 def labels_of(message: str) -> dict[str, str]:
-    """The labels that a message lists."""
-    print(message)
-    rows = [line.split() for line in message.splitlines() if line.startswith("  ")]
+    """The labels that a message lists; below them are its buttons, in brackets."""
+    rows = [line.split() for line in message.splitlines() if line.startswith("  ") and not line.startswith("  [")]
     return {row[0]: row[1] for row in rows if len(row) == 2}
 
 
@@ -217,14 +224,13 @@ def test_a_killed_server_comes_back_with_its_data_and_for_goes_on(product: Produ
     # What fired goes on at once, as old as it was.
     product.wait("the alert to fire again", lambda: product.alert("SampleAppHot")["state"] == "firing")
     assert abs(active_at(product, "SampleAppHot") - hot) < 2
-    # What was pending has its time behind it; the time in which nobody looked may not count.
+    # What was pending has its time behind it; the time from the last evaluation to the next one may not count.
     product.wait("the other alert to be there", lambda: product.alert("SampleAppWarm")["alerts"])
     back = time.time()
     again = active_at(product, "SampleAppWarm")
-    assert warm - 2 <= again <= warm + (back - killed) + 2, (warm, killed, back, again)
+    assert warm - 2 <= again <= warm + (back - killed) + EVALUATION_SECONDS + 2, (warm, killed, back, again)
     product.wait("the other alert to fire", lambda: product.alert("SampleAppWarm")["state"] == "firing")
-    [(_, value)] = product.query("time()")
-    assert value - back <= FOR_SECONDS - PENDING_SECONDS + 10
+    assert time.time() - back <= FOR_SECONDS - PENDING_SECONDS + 10
     # Nobody was told twice, and nobody that it was over.
     product.set_temperature(pod, 20)
     product.wait("the end's message", lambda: len(product.messages("SampleAppHot")) >= told + 2)
@@ -316,9 +322,9 @@ def test_after_the_stack_only_its_volume_is_left(product: Product) -> None:
 
     def left() -> set[str]:
         names = product.kubectl("--namespace=monitoring", "get", listed, "--output=name").split()
-        return set(names) - KUBERNETES_OWN
+        return {name for name in names if not name.startswith(USERS_KINDS)} - KUBERNETES_OWN
 
-    product.wait("all else to go", lambda: left() == KEPT)
+    assert eventually(lambda: left() == KEPT), left()
     assert "monitoring" not in {
         subject.get("namespace")
         for binding in product.get("clusterrolebindings")["items"]
