@@ -25,6 +25,7 @@ class Exporter:
         self.scheme = "https" if tls else "http"
         self.body: bytes = b"a 1\n"
         self.status = 200
+        self.content_type: str | None = "text/plain; version=0.0.4; charset=utf-8"
         self.headers: dict[str, str] = {}
         self.delay_seconds = 0.0
         self.close_after_answer = False
@@ -45,6 +46,8 @@ class Exporter:
                 exporter.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
                 exporter.released.wait(exporter.delay_seconds)
                 self.send_response(exporter.status)
+                if exporter.content_type is not None:
+                    self.send_header("Content-Type", exporter.content_type)
                 for name, value in exporter.headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(exporter.body)))

@@ -78,6 +78,7 @@ class ScrapeManager:
                 static=config.static_configs,
                 files=config.file_sd_configs,
                 http=config.http_sd_configs if handed is None else (),
+                dns=config.dns_sd_configs,
                 base=base,
                 changed=lambda name=name: self._schedule(name),  # type: ignore[misc]
                 failures=self._failures.labels(name).inc,
