@@ -31,6 +31,7 @@ class Exporter:
         self.close_after_answer = False
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
+        self.versions: list[str | None] = []
         self.sockets: list[socket.socket] = []
         exporter = self
 
@@ -41,6 +42,8 @@ class Exporter:
                 exporter.connections += 1
                 super().setup()
                 exporter.sockets.append(self.connection)
+                if isinstance(self.connection, ssl.SSLSocket):
+                    exporter.versions.append(self.connection.version())
 
             def do_GET(self) -> None:
                 exporter.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
