@@ -194,6 +194,13 @@ class Scraper:
     def metadata(self) -> list[tuple[str, str, str, str, str, str]]:
         """`(pool, url, metric, type, help, unit)` as the last bodies declared them."""
 
+    def look(self, pool: str, url: str, labels: Mapping[str, str], *, limit: int) -> dict[str, Any]:
+        """Ask a target as its scrape does, and give the answer whatever it is: status, version, content_type,
+        encoding, wire_bytes, body (inflated, up to the limit) and truncated. Nothing is stored.
+
+        Raises KeyError when there is no such target, ConnectionError when it does not answer.
+        """
+
     def exemplars(self) -> list[tuple[dict[str, str], dict[str, str], float, int]]:
         """`(series, labels, value, time)` of the last exemplars of all targets, oldest first."""
 

@@ -4,6 +4,7 @@ These are Prometheus's fields with Prometheus's defaults. Kubernetes is asked by
 `kubernetes_sd_configs` is refused with a pointer to it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bellbuoy.configuration import Duration, Size, Strict, Url, resolve_path
-from bellbuoy.relabel import RelabelConfig
+from bellbuoy.relabel import RelabelConfig, relabeler
 from bellbuoy.scrape.http_config import HttpClientConfig, core_settings
 from bellbuoy.scrape.protocols import (
     PROTOCOLS,
@@ -191,6 +192,11 @@ class ScrapeConfig(Inherited, HttpClientConfig):
                 "refuses; change one of them"
             )
         return self
+
+    def relabel_steps(self, labels: Mapping[str, str]) -> list[dict[str, str] | None]:
+        """The labels after each of `relabel_configs`; None from the rule on that drops them."""
+        steps = relabeler(self.relabel_configs).steps(labels)
+        return steps + [None] * (len(self.relabel_configs) - len(steps))
 
     @property
     def escaping(self) -> str:

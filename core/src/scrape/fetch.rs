@@ -91,6 +91,19 @@ pub struct Answer {
     pub wire_bytes: usize,
 }
 
+/// An answer as a person sees it.
+pub struct Look {
+    pub status: u16,
+    pub version: String,
+    pub content_type: String,
+    pub encoding: String,
+    pub wire_bytes: usize,
+    /// Inflated.
+    pub body: Vec<u8>,
+    /// There is more of it.
+    pub truncated: bool,
+}
+
 /// The HTTP client of a pool.
 pub struct Client {
     settings: FetchSettings,
@@ -142,6 +155,39 @@ impl Client {
             kept.push(connection);
         }
         Ok(Answer { format, wire_bytes })
+    }
+
+    /// Asks as a scrape does, for a person to look at: the answer whatever it is, its body up to a limit.
+    pub async fn look(&self, to: &Address, timeout: Duration, limit: usize) -> Result<Look, FetchError> {
+        let (mut connection, response) = self.ask(to, timeout, &mut Vec::new()).await?;
+        let text = |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        let (content_type, encoding) = (text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING));
+        let status = response.status().as_u16();
+        let version = format!("{:?}", response.version());
+        let mut sink = Sink::new(&encoding, Limited::new(Vec::new(), limit))?;
+        let mut incoming = response.into_body();
+        let (mut truncated, mut wire_bytes) = (false, 0);
+        while let Some(frame) = connection.drive(incoming.frame()).await {
+            if let Ok(piece) = frame.map_err(|e| http_error(&e))?.into_data() {
+                wire_bytes += piece.len();
+                match sink.write(&piece) {
+                    Ok(()) => {}
+                    Err(e) if e.past_limit => {
+                        truncated = true;
+                        break;
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        if !truncated {
+            match sink.end() {
+                Err(e) if e.past_limit => truncated = true,
+                ended => ended?,
+            }
+        }
+        let body = sink.so_far().to_vec();
+        Ok(Look { status, version, content_type, encoding, wire_bytes, body, truncated })
     }
 
     /// The answer that redirects lead to.

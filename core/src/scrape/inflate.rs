@@ -27,8 +27,10 @@ impl Limited {
 
 impl Write for Limited {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        if piece.len() > self.limit - self.body.len() {
+        let room = self.limit - self.body.len();
+        if piece.len() > room {
             self.passed = true;
+            self.body.extend_from_slice(&piece[..room]);
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.body.extend_from_slice(piece);
@@ -71,20 +73,31 @@ impl Sink {
         written.map_err(|e| Sink::error(&e, passed))
     }
 
-    pub fn finish(self) -> Result<Vec<u8>, FetchError> {
+    /// Nothing more comes: writes what is held back, and checks that it was all.
+    pub fn end(&mut self) -> Result<(), FetchError> {
+        let (ended, passed) = match self {
+            Sink::Plain(body) => (Ok(()), body.passed),
+            Sink::Gzip(inflate) => (inflate.try_finish(), inflate.get_ref().passed),
+            Sink::Zstd(inflate) => (inflate.do_finish(), inflate.get_ref().passed),
+        };
+        ended.map_err(|e| Sink::error(&e, passed))
+    }
+
+    pub fn finish(mut self) -> Result<Vec<u8>, FetchError> {
+        self.end()?;
         match self {
             Sink::Plain(body) => Ok(body.body),
-            Sink::Gzip(mut inflate) => {
-                let done = inflate.try_finish();
-                let passed = inflate.get_ref().passed;
-                let done = done.and_then(|()| inflate.finish());
-                done.map(|body| body.body).map_err(|e| Sink::error(&e, passed))
-            }
-            Sink::Zstd(mut inflate) => {
-                let done = inflate.do_finish();
-                let passed = inflate.get_ref().passed;
-                done.map(|()| inflate.into_inner().body).map_err(|e| Sink::error(&e, passed))
-            }
+            Sink::Gzip(inflate) => inflate.finish().map(|body| body.body).map_err(|e| Sink::error(&e, false)),
+            Sink::Zstd(inflate) => Ok(inflate.into_inner().body),
+        }
+    }
+
+    /// What has arrived so far.
+    pub fn so_far(&self) -> &[u8] {
+        match self {
+            Sink::Plain(body) => &body.body,
+            Sink::Gzip(inflate) => &inflate.get_ref().body,
+            Sink::Zstd(inflate) => &inflate.get_ref().body,
         }
     }
 

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyConnectionError, PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::address::Address;
 use super::context::Context;
 use super::exemplars::{Ring, Sink};
 use super::fetch::Client;
@@ -24,7 +25,7 @@ use super::labeling::ContextKey;
 use super::metadata::{self, Metadata};
 use super::plan::Plan;
 use super::settings::{PoolSettings, TargetSettings};
-use super::target::{spread, Counters, Pool, Shown, Signal, State, Stop, Target};
+use super::target::{no_answer, spread, Counters, Pool, Shown, Signal, State, Stop, Target};
 use crate::labels::{Labels, Strings};
 use crate::tsdb::python::PyStorage;
 use crate::tsdb::storage::Storage;
@@ -335,6 +336,46 @@ impl Scraper {
         })?;
         stats.extend([("targets", targets as u64), ("plans", plans as u64), ("plan_bytes", plan_bytes as u64)]);
         Ok(stats)
+    }
+
+    #[pyo3(signature = (pool, url, labels, *, limit))]
+    fn look<'py>(
+        &self,
+        py: Python<'py>,
+        pool: &str,
+        url: &str,
+        labels: &Bound<'py, PyAny>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let labels = Labels::from_mapping(labels, &mut Strings::default())?;
+        let found = self.with_engine(py, |engine| {
+            let running = engine.pools.get(pool).and_then(|p| p.targets.get(&(url.to_owned(), labels)));
+            running.map(|r| (r.pool.clone(), r.timeout, engine.runtime.handle().clone()))
+        })?;
+        let (pool, timeout, runtime) =
+            found.ok_or_else(|| PyKeyError::new_err(format!("{pool} has no target {url} with these labels")))?;
+        let to = Address::parse(url).map_err(PyValueError::new_err)?;
+        // On the scraper's threads: when it closes meanwhile, the task is dropped and nobody waits for it.
+        let (done, answer) = oneshot::channel();
+        runtime.spawn(async move {
+            let looked = match tokio::time::timeout(timeout, pool.client.look(&to, timeout, limit)).await {
+                Ok(looked) => looked.map_err(|e| e.text),
+                Err(_) => Err(no_answer(timeout)),
+            };
+            // Whoever asked may be gone.
+            let _ = done.send(looked);
+        });
+        let looked = py.detach(|| answer.blocking_recv()).unwrap_or_else(|_| Err("the scraper is closed".into()));
+        let looked = looked.map_err(PyConnectionError::new_err)?;
+        let dict = PyDict::new(py);
+        dict.set_item("status", looked.status)?;
+        dict.set_item("version", looked.version)?;
+        dict.set_item("content_type", looked.content_type)?;
+        dict.set_item("encoding", looked.encoding)?;
+        dict.set_item("wire_bytes", looked.wire_bytes)?;
+        dict.set_item("body", PyBytes::new(py, &looked.body))?;
+        dict.set_item("truncated", looked.truncated)?;
+        Ok(dict)
     }
 
     fn exemplars<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

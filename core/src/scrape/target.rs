@@ -186,6 +186,11 @@ fn now_ms() -> i64 {
     now().as_millis() as i64
 }
 
+/// What is said of a target that is too slow.
+pub fn no_answer(timeout: Duration) -> String {
+    format!("no answer within {} s (scrape timeout)", timeout.as_secs_f64())
+}
+
 /// FNV-1a: equal in every version and process, so that a target keeps its place.
 pub fn spread(url: &str, labels: &Labels) -> u64 {
     let pairs = labels.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
@@ -302,7 +307,7 @@ impl Target {
         let get = pool.client.get(&self.address, self.timeout, &mut self.state.kept, &mut body);
         let got: Result<Answer, FetchError> = match tokio::time::timeout(self.timeout, get).await {
             Ok(got) => got,
-            Err(_) => Err(FetchError::new(format!("no answer within {} s (scrape timeout)", self.timeout.as_secs_f64()))),
+            Err(_) => Err(FetchError::new(no_answer(self.timeout))),
         };
         let refused = matches!(&got, Err(e) if e.refused);
         // As Prometheus says it: the size of a body that was too long is not known.
