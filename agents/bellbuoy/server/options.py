@@ -42,6 +42,7 @@ class Options:
     follow: FollowOptions | None = None
     lifecycle: bool = False
     admin: bool = False
+    target_response: bool = False
     external_url: str = ""
     scrape_threads: int = 2
     query: QueryOptions = field(default_factory=QueryOptions)
@@ -112,6 +113,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="admin",
         action="store_true",
         help="let the admin API delete series, clean up behind it and make snapshots (default: off)",
+    )
+    add(
+        "--web.enable-target-response",
+        dest="target_response",
+        action="store_true",
+        help="let /api/v1/targets/response show what a target answers to its scrape right now (default: off)",
     )
     add(
         "--storage.path",
@@ -252,6 +259,7 @@ def options(args: argparse.Namespace) -> Options:
         follow=follow,
         lifecycle=args.lifecycle,
         admin=args.admin,
+        target_response=args.target_response,
         external_url=args.external_url.rstrip("/"),
         scrape_threads=args.scrape_threads,
         query=QueryOptions(
@@ -278,6 +286,7 @@ _FLAG_NAMES = {
     "config_file": "config.file", "config_url": "config-url", "config_token_file": "config-token-file",
     "config_ca_file": "config-ca-file", "listen": "web.listen-address", "external_url": "web.external-url",
     "lifecycle": "web.enable-lifecycle", "admin": "web.enable-admin-api",
+    "target_response": "web.enable-target-response",
     "storage_path": "storage.path", "retention": "storage.retention",
     "retention_size": "storage.retention-size", "scrape_threads": "scrape.threads",
     "query_concurrency": "query.max-concurrency", "query_timeout": "query.timeout",

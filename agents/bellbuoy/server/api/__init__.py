@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from bellbuoy.server.api import admin, nodes, queries, rules, series, status, targets
+from bellbuoy.server.api import admin, nodes, queries, rules, scraping, series, status, targets
 from bellbuoy.server.api.answers import api_handler, failure, success
 from bellbuoy.server.parts import Parts, Replay
 
@@ -22,7 +22,10 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     ("/label/{name}/values", GET, series.label_values),
     ("/targets", GET, targets.targets),
     ("/targets/metadata", GET, targets.targets_metadata),
-    ("/scrape_pools", GET, targets.scrape_pools),
+    ("/targets/relabel_steps", GET, scraping.relabel_steps),
+    ("/targets/response", GET, scraping.response),
+    ("/scrape_pools", GET, scraping.scrape_pools),
+    ("/scrape_pools/config", GET, scraping.scrape_pool_config),
     ("/metadata", GET, targets.metadata),
     ("/alertmanagers", GET, targets.alertmanagers),
     ("/rules", GET, rules.rules),
