@@ -55,7 +55,11 @@ binaries: $(READY) ## the local cluster's programs, built once into ~/.cache/bel
 # --- checks
 
 .PHONY: test
-test: setup lint test-rust ## all checks and tests
+test: setup lint ## all checks and tests
+	@$(MAKE) --no-print-directory --jobs 2 test-rust test-python
+
+.PHONY: test-python
+test-python: $(READY) ## tests in Python, of the whole product as well; needs what `make setup` makes
 	$(PYTEST)
 
 .PHONY: lint
