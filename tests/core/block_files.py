@@ -39,12 +39,13 @@ class BlockFile:
         data = path.read_bytes()
         assert Header.read(data) == Header(b"B", 1, 0)
         assert data.endswith(END_MARK)
-        end = Bytes(data, len(data) - 16)
-        length, crc = end.u32(), end.u32()
+        ends = Bytes(data, len(data) - 16)
+        length, crc = ends.u32(), ends.u32()
         packed = data[len(data) - 16 - length : len(data) - 16]
         assert zlib.crc32(packed) == crc
         tail = Bytes(packed)
-        block = cls(*(tail.signed() for _ in range(4)), tail.varint(), tail.varint(), tail.list())
+        start, end, first, last = (tail.signed() for _ in range(4))
+        block = cls(start, end, first, last, tail.varint(), tail.varint(), tail.list())
         offset, length, inflated, crc = tail.varint(), tail.varint(), tail.varint(), tail.u32()
         assert not tail
         index = data[offset : offset + length]
