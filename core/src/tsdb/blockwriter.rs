@@ -112,6 +112,11 @@ struct PlannedGroup {
     runs: Vec<PlannedRun>,
 }
 
+/// Where an encoded column stands in the block's order: metric, group, place in the group's set, run.
+type Place = (u32, u32, u32, u32);
+/// A run of a source: block, group, run.
+type RunKey = (usize, usize, usize);
+
 /// Some columns of some groups: as much as fits in memory, in the block's order.
 struct Slab {
     metrics: Range<usize>,
@@ -294,8 +299,7 @@ impl<'a> Plan<'a> {
         let fetched = self.fetch(input, slab, &columns)?;
         let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
         let mut bytes: Vec<u8> = Vec::new();
-        // Metric, group, place in the group's set, run; and where its bytes lie.
-        let mut made: Vec<((u32, u32, u32, u32), Range<usize>)> = Vec::new();
+        let mut made: Vec<(Place, Range<usize>)> = Vec::new();
         let mut matrix: Vec<f64> = Vec::new();
         let mut values: Vec<f64> = Vec::new();
         for g in slab.groups.clone() {
@@ -439,7 +443,7 @@ impl<'a> Plan<'a> {
 #[derive(Default)]
 struct Fetched {
     bytes: Vec<u8>,
-    columns: HashMap<(usize, usize, usize), Vec<(u32, Range<usize>)>, FxBuildHasher>,
+    columns: HashMap<RunKey, Vec<(u32, Range<usize>)>, FxBuildHasher>,
 }
 
 impl Fetched {

@@ -276,7 +276,10 @@ impl SealedChunk {
         let head = self.bytes.bytes().get(8..self.head_end as usize).unwrap_or(&[]);
         let mut cursor = Cursor::new(head);
         // Kind, group, number and set are known.
-        (cursor.byte()?, cursor.varint()?, cursor.varint()?, cursor.varint()?);
+        cursor.byte()?;
+        for _ in 0..3 {
+            cursor.varint()?;
+        }
         OpenedChunk::parse(&mut cursor, self.head_end as usize, &self.bytes)
     }
 

@@ -38,6 +38,9 @@ struct State {
     sealed: Vec<(Arc<SealedSeries>, usize)>,
 }
 
+/// A sealed chunk of many series, and the entry in it.
+pub type SealedPiece = (Arc<SealedSeries>, usize);
+
 /// A series and the samples of it that are being sealed.
 type Taken = (Arc<LooseSeries>, Vec<(i64, f64)>);
 
@@ -187,7 +190,7 @@ impl LooseStore {
     }
 
     /// The sealed pieces of all series that no block has yet, of chunk files up to this number.
-    pub fn sealed(&self, through: u64) -> Vec<(Arc<LooseSeries>, Vec<(Arc<SealedSeries>, usize)>)> {
+    pub fn sealed(&self, through: u64) -> Vec<(Arc<LooseSeries>, Vec<SealedPiece>)> {
         let mut all = self.candidates(None);
         all.sort_by_key(|s| s.id);
         let pieces = |series: &Arc<LooseSeries>| {
