@@ -38,15 +38,15 @@ enum Sender {
 }
 
 enum Driver {
-    One(http1::Connection<Io, Body>),
+    One(Box<http1::Connection<Io, Body>>),
     Two(Box<http2::Connection<Io, Body, TokioExecutor>>),
 }
 
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
-            Driver::One(one) => Pin::new(one).poll(cx).is_ready(),
-            Driver::Two(two) => Pin::new(two).poll(cx).is_ready(),
+            Driver::One(one) => Pin::new(one.as_mut()).poll(cx).is_ready(),
+            Driver::Two(two) => Pin::new(two.as_mut()).poll(cx).is_ready(),
         }
     }
 }
@@ -108,7 +108,7 @@ impl Connection {
     async fn http1(to: &Address, way: Way, stream: Box<dyn Stream>) -> Result<Connection, FetchError> {
         let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
         let (sender, driver) = handshake.map_err(|e| http_error(&e))?;
-        Ok(Connection { to: to.clone(), way, sender: Sender::One(sender), driver: Some(Driver::One(driver)) })
+        Ok(Connection { to: to.clone(), way, sender: Sender::One(sender), driver: Some(Driver::One(Box::new(driver))) })
     }
 
     /// Waits for something of the connection, and moves its bytes meanwhile.

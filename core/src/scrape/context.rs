@@ -406,6 +406,36 @@ mod tests {
         })
     }
 
+    fn openmetrics() -> impl Strategy<Value = String> {
+        let line = (0..12u8, 0..5u8, -3i64..1000);
+        prop::collection::vec(line, 0..20).prop_map(|lines| {
+            let text = |(key, form, value): (u8, u8, i64)| match form {
+                0 => format!("# TYPE m{key} counter\nm{key}_total {value} # {{a=\"b{value}\"}} {value}\n"),
+                1 => format!("m{key}{{le=\"1\"}} {value} # {{}} 1 {value}.5\n"),
+                2 => format!("m{key}{{a=\" # \"}} {value} {value}.25\n"),
+                3 => format!("m{key} {value} {value} #  {{a=\"b\"}} 2\n"),
+                _ => format!("m{key} {value}\n"),
+            };
+            lines.into_iter().map(text).collect::<String>() + "# EOF\n"
+        })
+    }
+
+    type Told = (BTreeMap<Labels, u64>, Vec<(Labels, i64, u64)>, Vec<(Labels, String)>);
+
+    /// Series, samples with timestamps and exemplars.
+    fn read_openmetrics(context: &Context, plan: &mut Option<Arc<Plan>>, seen: &mut Seen, text: &str) -> Told {
+        let mut reading = Reading::default();
+        let body = Body { format: Format::OpenMetrics, ..body(text.as_bytes()) };
+        if !plan.as_ref().is_some_and(|p| p.walk(&body, &mut reading, seen).is_ok()) {
+            *plan = Some(context.scan(plan.as_deref(), &body, &mut reading, seen, &intern).unwrap());
+        }
+        let plan = plan.as_ref().unwrap();
+        let name = |slot: u32| plan.columns.columns[slot as usize].series(&context.target);
+        let timed = reading.timed.iter().map(|t| (name(t.slot), t.time_ms, t.value.to_bits())).collect();
+        let exemplars = reading.exemplars.iter().map(|(slot, at)| (name(*slot), text[at.clone()].to_owned())).collect();
+        (series(plan, &reading, &context.target), timed, exemplars)
+    }
+
     proptest! {
         #[test]
         fn a_walk_says_what_a_scan_says(bodies in prop::collection::vec(bodies(), 1..8)) {
@@ -417,6 +447,19 @@ mod tests {
                     let (want, scanned, _) = read(&context, &mut None, &mut Seen::default(), body);
                     prop_assert_eq!(got, want);
                     prop_assert_eq!((reading.lines, reading.duplicates), (scanned.lines, scanned.duplicates));
+                }
+            }
+        }
+
+        #[test]
+        fn a_walk_says_what_a_scan_says_of_openmetrics(bodies in prop::collection::vec(openmetrics(), 1..8)) {
+            let context = context(false, &[("job", "j")]);
+            let (mut plan, mut seen) = (None, Seen::default());
+            for body in &bodies {
+                for _ in 0..2 {
+                    let got = read_openmetrics(&context, &mut plan, &mut seen, body);
+                    let want = read_openmetrics(&context, &mut None, &mut Seen::default(), body);
+                    prop_assert_eq!(got, want);
                 }
             }
         }

@@ -6,9 +6,8 @@ use pyo3::prelude::*;
 use super::exemplars;
 use super::negotiation::format_of;
 use super::plan::PlanError;
-use super::text::{self, Format, TextError};
+use super::text::{self, Format, Pairs, TextError};
 
-type Pairs = Vec<(String, String)>;
 /// Labels, value, time, and the exemplar: its labels, value and time.
 type Sample = (Pairs, f64, Option<i64>, Option<(Pairs, f64, Option<i64>)>);
 

@@ -1,7 +1,7 @@
 //! Scraping: from a URL to a row of a scrape group.
 //!
 //! * `scraper`: the pools that Python sets, and a task for each target. `settings`: what Python says of them.
-//! * `target`: when one target is scraped, and what becomes of the answer.
+//! * `target`: when one target is scraped, and what becomes of the answer. `series`: which ones it has had.
 //! * `fetch`: gets the body from an `address` over a `connection`, with `tls`, `credentials`, `oauth` and a `proxy` where the
 //!   pool says so; `inflate`s it, and knows its format by `negotiation`.
 //! * `text`: scans it. `plan`: walks it. `context`, `labeling`: make plans of lines. `metadata`: reads comments.
@@ -24,6 +24,7 @@ pub mod oauth;
 pub mod plan;
 pub mod proxy;
 pub mod scraper;
+pub mod series;
 pub mod settings;
 pub mod target;
 pub mod text;

@@ -277,7 +277,7 @@ impl Plan {
                 time = honor_timestamps.then_some(time_ms);
             }
             if self.format == Format::OpenMetrics && body[*at..].starts_with(b" # ") {
-                let start = *at + 3;
+                let start = text::skip_blanks(body, *at + 3);
                 *at = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |i| start + i);
                 out.exemplars.push((expected.slot, start..*at));
             }

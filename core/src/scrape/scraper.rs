@@ -80,21 +80,15 @@ impl RunningPool {
 }
 
 struct Engine {
+    storage: Arc<Storage>,
+    counters: Arc<Counters>,
+    exemplars: Arc<Ring>,
     runtime: Runtime,
     pools: BTreeMap<String, RunningPool>,
 }
 
 impl Engine {
-    fn set_pool(
-        &mut self,
-        name: &str,
-        said: String,
-        settings: PoolSettings,
-        targets: Vec<TargetSettings>,
-        storage: &Arc<Storage>,
-        counters: &Arc<Counters>,
-        exemplars: &Arc<Ring>,
-    ) -> Result<(), String> {
+    fn set_pool(&mut self, name: &str, said: String, settings: PoolSettings, targets: Vec<TargetSettings>) -> Result<(), String> {
         let mut stopped = Vec::new();
         let mut old = HashMap::new();
         let mut pool = match self.pools.remove(name) {
@@ -116,8 +110,8 @@ impl Engine {
                         return Err(reason);
                     }
                 };
-                let (storage, counters) = (storage.clone(), counters.clone());
-                let exemplars: Arc<dyn Sink> = exemplars.clone();
+                let (storage, counters) = (self.storage.clone(), self.counters.clone());
+                let exemplars: Arc<dyn Sink> = self.exemplars.clone();
                 let shared = Pool { settings, client, storage, counters, exemplars, buffers: Mutex::default() };
                 RunningPool { said, shared: Arc::new(shared), contexts: HashMap::new(), targets: HashMap::new() }
             }
@@ -143,7 +137,7 @@ impl Engine {
         self.wait(stopped);
         let mut failed = None;
         for target in starting {
-            match self.start(name, &mut pool, &target, storage) {
+            match self.start(name, &mut pool, &target) {
                 Ok(running) => {
                     pool.targets.insert((target.url, target.labels), running);
                 }
@@ -155,14 +149,8 @@ impl Engine {
         failed.map_or(Ok(()), Err)
     }
 
-    fn start(
-        &self,
-        name: &str,
-        pool: &mut RunningPool,
-        target: &TargetSettings,
-        storage: &Arc<Storage>,
-    ) -> Result<Running, String> {
-        let group = storage.group(name, &target.labels).map_err(|e| format!("pool {name}: {e}"))?;
+    fn start(&self, name: &str, pool: &mut RunningPool, target: &TargetSettings) -> Result<Running, String> {
+        let group = self.storage.group(name, &target.labels).map_err(|e| format!("pool {name}: {e}"))?;
         let context = pool.context(&target.labels);
         let (signal, receiver) = watch::channel(Signal { flags: target.flags, stop: None });
         let shown = Arc::new(Shown::default());
@@ -203,7 +191,6 @@ impl Engine {
 
 #[pyclass(frozen, module = "bellbuoy._core")]
 pub struct Scraper {
-    storage: Arc<Storage>,
     counters: Arc<Counters>,
     exemplars: Arc<Ring>,
     /// None once it is closed.
@@ -228,9 +215,12 @@ impl Scraper {
         }
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("scrape").enable_all().build();
         let runtime = runtime.map_err(|e| PyRuntimeError::new_err(format!("cannot start {threads} threads: {e}")))?;
-        let engine = Mutex::new(Some(Engine { runtime, pools: BTreeMap::new() }));
+        let storage = storage.get().storage.clone();
+        let counters: Arc<Counters> = Arc::default();
         let exemplars = Arc::new(Ring::new(EXEMPLARS_MAX));
-        Ok(Scraper { storage: storage.get().storage.clone(), counters: Arc::default(), exemplars, engine })
+        let engine =
+            Engine { storage, counters: counters.clone(), exemplars: exemplars.clone(), runtime, pools: BTreeMap::new() };
+        Ok(Scraper { counters, exemplars, engine: Mutex::new(Some(engine)) })
     }
 
     fn set_pool(&self, py: Python<'_>, name: &str, settings: &Bound<'_, PyAny>, targets: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -240,10 +230,7 @@ impl Scraper {
         let targets: PyResult<Vec<TargetSettings>> =
             targets.try_iter()?.map(|target| TargetSettings::from_python(name, &settings, &target?, &mut strings)).collect();
         let targets = targets?;
-        self.with_engine(py, |engine| {
-            engine.set_pool(name, said, settings, targets, &self.storage, &self.counters, &self.exemplars)
-        })?
-        .map_err(PyValueError::new_err)
+        self.with_engine(py, |engine| engine.set_pool(name, said, settings, targets))?.map_err(PyValueError::new_err)
     }
 
     fn remove_pool(&self, py: Python<'_>, name: &str) -> PyResult<()> {

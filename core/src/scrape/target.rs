@@ -20,12 +20,13 @@ use super::context::Context;
 use super::exemplars::{self, Sink};
 use super::fetch::{Answer, Client, FetchError};
 use super::plan::{Body, Plan, PlanError, Reading, Seen, REPORT};
+use super::series::{Present, TimedSamples, Tracked};
 use super::settings::{Flags, PoolSettings};
 use crate::labels::Labels;
-use crate::tsdb::columns::{Column, ColumnSet, MISSING};
+use crate::tsdb::columns::{Column, ColumnSet};
 use crate::tsdb::group::Group;
 use crate::tsdb::storage::Storage;
-use crate::tsdb::{StorageError, ABSENT_BITS, STALE};
+use crate::tsdb::StorageError;
 
 /// A scrape that starts this close to its place on the grid gets the grid's timestamp: even distances compress better.
 const TOLERANCE_MS: i64 = 2;
@@ -165,8 +166,7 @@ pub struct State {
     prune: bool,
     present: Present,
     timed: TimedSamples,
-    /// Series with timestamps of their own that are to end once they are gone.
-    tracked: HashSet<Labels>,
+    tracked: Tracked,
     exemplars: exemplars::Known,
     kept: Vec<Connection>,
     was_up: bool,
@@ -429,9 +429,7 @@ impl Target {
 
     /// Ends those series with timestamps of their own that are not there any more.
     fn track(&mut self, time_ms: i64, present: HashSet<Labels>) -> Result<(), StorageError> {
-        let known = std::mem::replace(&mut self.state.tracked, present);
-        let gone = known.into_iter().filter(|series| !self.state.tracked.contains(series));
-        let ends: Vec<_> = gone.map(|series| (series, time_ms, STALE)).collect();
+        let ends = self.state.tracked.turn(present, time_ms);
         if ends.is_empty() {
             return Ok(());
         }
@@ -520,80 +518,6 @@ fn fill_report(plan: &Plan, reading: &mut Reading, values: &[f64; REPORT.len()])
 fn with_reading<T>(f: impl FnOnce(&mut Reading) -> T) -> T {
     thread_local!(static READING: RefCell<Reading> = RefCell::default());
     READING.with_borrow_mut(f)
-}
-
-/// Which columns the last successful scrape had, to count those that are new.
-#[derive(Default)]
-struct Present {
-    columns: Option<Arc<ColumnSet>>,
-    bits: Vec<u64>,
-}
-
-impl Present {
-    /// Takes a reading's columns; returns how many the one before had not.
-    fn update(&mut self, columns: &Arc<ColumnSet>, reading: &Reading) -> usize {
-        let mut bits: Vec<u64> = reading
-            .row
-            .chunks(64)
-            .map(|cells| cells.iter().enumerate().fold(0, |word, (i, v)| word | u64::from(v.to_bits() != ABSENT_BITS) << i))
-            .collect();
-        for sample in &reading.timed {
-            bits[sample.slot as usize / 64] |= 1 << (sample.slot % 64);
-        }
-        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
-            self.translate(columns, bits.len());
-            self.columns = Some(columns.clone());
-        }
-        let added = bits.iter().zip(&self.bits).map(|(new, old)| (new & !old).count_ones() as usize).sum();
-        self.bits = bits;
-        added
-    }
-
-    /// The bits as another set's columns have them.
-    fn translate(&mut self, columns: &Arc<ColumnSet>, words: usize) {
-        let mut bits = vec![0; words];
-        if let Some(known) = &self.columns {
-            for (old, slot) in known.positions_in(columns).into_iter().enumerate() {
-                if slot != MISSING && self.bits[old / 64] >> (old % 64) & 1 == 1 {
-                    bits[slot as usize / 64] |= 1 << (slot % 64);
-                }
-            }
-        }
-        self.bits = bits;
-    }
-}
-
-/// Samples with timestamps of their own, with their labels: a body mostly has the same ones in the same order.
-#[derive(Default)]
-struct TimedSamples {
-    columns: Option<Arc<ColumnSet>>,
-    slots: Vec<u32>,
-    samples: Vec<(Labels, i64, f64)>,
-}
-
-impl TimedSamples {
-    fn fill(&mut self, columns: &Arc<ColumnSet>, target: &Labels, reading: &Reading) -> &[(Labels, i64, f64)] {
-        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
-            self.columns = Some(columns.clone());
-            self.slots.clear();
-            self.samples.clear();
-        }
-        self.slots.truncate(reading.timed.len());
-        self.samples.truncate(reading.timed.len());
-        for (i, timed) in reading.timed.iter().enumerate() {
-            if self.slots.get(i) == Some(&timed.slot) {
-                (self.samples[i].1, self.samples[i].2) = (timed.time_ms, timed.value);
-                continue;
-            }
-            let column = &columns.columns[timed.slot as usize];
-            let sample = (column.series(target), timed.time_ms, timed.value);
-            self.slots.truncate(i);
-            self.samples.truncate(i);
-            self.slots.push(timed.slot);
-            self.samples.push(sample);
-        }
-        &self.samples
-    }
 }
 
 #[cfg(test)]

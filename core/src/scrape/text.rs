@@ -311,8 +311,11 @@ fn check_once(labels: &[(String, String)]) -> Result<(), String> {
     Ok(())
 }
 
+/// Names and values, as a body has them.
+pub type Pairs = Vec<(String, String)>;
+
 /// The labels in the braces that the text begins with, and what follows them.
-pub fn read_labels(text: &[u8]) -> Result<(Vec<(String, String)>, &[u8]), String> {
+pub fn read_labels(text: &[u8]) -> Result<(Pairs, &[u8]), String> {
     let mut labels = Vec::new();
     if text.first() != Some(&b'{') {
         return Err("expected labels in braces".into());
