@@ -426,7 +426,7 @@ mod tests {
     fn read_openmetrics(context: &Context, plan: &mut Option<Arc<Plan>>, seen: &mut Seen, text: &str) -> Told {
         let mut reading = Reading::default();
         let body = Body { format: Format::OpenMetrics, ..body(text.as_bytes()) };
-        if !plan.as_ref().is_some_and(|p| p.walk(&body, &mut reading, seen).is_ok()) {
+        if plan.as_ref().is_none_or(|p| p.walk(&body, &mut reading, seen).is_err()) {
             *plan = Some(context.scan(plan.as_deref(), &body, &mut reading, seen, &intern).unwrap());
         }
         let plan = plan.as_ref().unwrap();
