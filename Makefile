@@ -75,6 +75,10 @@ lint: $(READY) ## format, lint, types, layers
 test-rust: ## tests of the core that Python does not see
 	cargo test --quiet --manifest-path core/Cargo.toml --no-default-features
 
+.PHONY: crash
+crash: ## a power cut, and an error, at every change of the disk of a run (minutes)
+	BELLBUOY_EVERY_CHANGE=1 cargo test --quiet --manifest-path core/Cargo.toml --no-default-features power
+
 .PHONY: format
 format: $(READY) ## formats all code
 	ruff format --quiet .

@@ -4,7 +4,7 @@ Times are integer milliseconds since 1970 (they may be negative), values float64
 0x7ff0000000000002. Matchers are `(name, operator, value)`, operators `=`, `!=`, `=~`, `!~`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -95,8 +95,13 @@ class Storage:
         retention_bytes: int = 0,
         commit_seconds: float = 1.0,
         chunk_rows: int = 48,
+        progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
-        """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one."""
+        """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one.
+
+        `progress` is told what is being read ("block", "chunk file", "log segment"), how many of them are done and how
+        many there are (0: not known).
+        """
 
     def select(self, matchers: Matchers, start: int, end: int, *, max_samples: int = 0) -> Selection:
         """All samples with start <= t <= end of the series that match.
@@ -123,6 +128,21 @@ class Storage:
 
     def tidy(self) -> None:
         """What a background pass does, now: seal what is idle, cut the log, retire what is past its time."""
+
+    def compact(self, *, everything: bool = False) -> int:
+        """Move to blocks what is settled, or all there is, and merge blocks; returns how many were written."""
+
+    def delete(self, selectors: Sequence[Matchers], start: int, end: int) -> int:
+        """Hide the samples with start <= t <= end of the series that match any of the selectors.
+
+        Samples that come later are there to be seen. Returns how many series; ValueError without a selector.
+        """
+
+    def clean(self) -> int:
+        """Write the blocks that hold deleted samples anew, without them; returns how many."""
+
+    def snapshot(self, target: str) -> None:
+        """Make all that was appended until now a data folder of its own, of links, on the same disk."""
 
     def losses(self) -> list[str]:
         """What was damaged or left out when the folder was opened, in words."""
@@ -169,12 +189,15 @@ class Scraper:
     def set_pool(self, name: str, settings: Mapping[str, Any], targets: Sequence[Mapping[str, Any]]) -> None:
         """Make the pool's targets exactly these. Settings that differ restart its targets, the others go on untouched.
 
-        settings: interval_seconds, timeout_seconds, honor_labels, honor_timestamps, metric_relabel_configs (as
-        Relabeler takes them), body_size_limit, sample_limit, label_limit, label_name_length_limit,
-        label_value_length_limit (0: none), headers (list of pairs), authorization (type, credentials_file or
-        credentials) or basic_auth
-        (username, password or password_file), tls (ca_file, cert_file, key_file, server_name, insecure_skip_verify),
-        follow_redirects, enable_compression, accept.
+        settings: interval_seconds, timeout_seconds, honor_labels, honor_timestamps, track_timestamps_staleness,
+        metric_relabel_configs (as Relabeler takes them), legacy_names, body_size_limit, sample_limit, series_budget,
+        label_limit, label_name_length_limit, label_value_length_limit (0: none), extra_scrape_metrics,
+        scrape_failure_log_file, headers (list of pairs), authorization (type, credentials_file or credentials),
+        basic_auth (username or username_file, password or password_file) or oauth2 (client_id, client_secret or
+        client_secret_file, token_url, scopes, endpoint_params, tls, proxy), tls (ca_file, cert_file, key_file,
+        server_name, insecure_skip_verify, min_version, max_version, http2), proxy (http and https: url and
+        authorization; no_proxy, None to spare nothing; connect_headers), follow_redirects, enable_compression, accept,
+        fallback_format (text or openmetrics: of bodies whose Content-Type says none).
         targets: url (with params), labels (final), interval_seconds and timeout_seconds (optional overrides),
         every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second
         until refused), not_ready (bool: failures are not `up 0`).
@@ -186,13 +209,34 @@ class Scraper:
 
     def targets(self) -> list[dict[str, Any]]:
         """Each target: pool, url, labels, health (unknown, up, down), last_error, last_scrape (ms), duration_seconds,
-        samples, series, interval_seconds, timeout_seconds."""
+        samples, series, series_dropped (for want of budget), interval_seconds, timeout_seconds."""
 
     def metadata(self) -> list[tuple[str, str, str, str, str, str]]:
         """`(pool, url, metric, type, help, unit)` as the last bodies declared them."""
 
+    def look(self, pool: str, url: str, labels: Mapping[str, str], *, limit: int) -> dict[str, Any]:
+        """Ask a target as its scrape does, and give the answer whatever it is: status, version, content_type,
+        encoding, wire_bytes, body (inflated, up to the limit) and truncated. Nothing is stored.
+
+        Raises KeyError when there is no such target, ConnectionError when it does not answer.
+        """
+
+    def exemplars(self) -> list[tuple[dict[str, str], dict[str, str], float, int]]:
+        """`(series, labels, value, time)` of the last exemplars of all targets, oldest first."""
+
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...
+
+def read_exposition(
+    body: bytes, content_type: str
+) -> list[tuple[list[tuple[str, str]], float, int | None, tuple[list[tuple[str, str]], float, int | None] | None]]:
+    """The samples of a scrape's body: `(labels, value, time in ms, exemplar as (labels, value, time))`.
+
+    Raises ValueError with the line, the reason and the line's text.
+    """
+
+def spared_by_no_proxy(no_proxy: str, host: str, port: int) -> bool:
+    """Whether `no_proxy` says to reach the host without a proxy; this machine always is."""
 
 def matrix_json(
     labels: LabelSets, times: NDArray[np.int64], values: NDArray[np.float64], present: NDArray[np.bool_]

@@ -25,11 +25,13 @@ class Exporter:
         self.scheme = "https" if tls else "http"
         self.body: bytes = b"a 1\n"
         self.status = 200
+        self.content_type: str | None = "text/plain; version=0.0.4; charset=utf-8"
         self.headers: dict[str, str] = {}
         self.delay_seconds = 0.0
         self.close_after_answer = False
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
+        self.versions: list[str | None] = []
         self.sockets: list[socket.socket] = []
         exporter = self
 
@@ -40,11 +42,15 @@ class Exporter:
                 exporter.connections += 1
                 super().setup()
                 exporter.sockets.append(self.connection)
+                if isinstance(self.connection, ssl.SSLSocket):
+                    exporter.versions.append(self.connection.version())
 
             def do_GET(self) -> None:
                 exporter.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
                 exporter.released.wait(exporter.delay_seconds)
                 self.send_response(exporter.status)
+                if exporter.content_type is not None:
+                    self.send_header("Content-Type", exporter.content_type)
                 for name, value in exporter.headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(exporter.body)))

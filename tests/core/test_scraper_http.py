@@ -34,7 +34,7 @@ def test_the_request_says_who_asks_and_what_is_read(exporter: Exporter, tmp_path
     assert headers["authorization"] == "Bearer first"
     assert headers["x-scope"] == "s"
     assert headers["user-agent"] == "Bellbuoy/0.1.0"
-    assert headers["accept-encoding"] == "gzip"
+    assert headers["accept-encoding"] == "zstd,gzip"
     assert headers["x-prometheus-scrape-timeout-seconds"] == "0.1"
     assert "application/openmetrics-text" in headers["accept"]
     assert "text/plain;version=0.0.4" in headers["accept"]

@@ -148,7 +148,7 @@ def test_openmetrics_of_prometheus_client_is_read(exporter: Exporter, storage: S
         0.5, {"trace_id": "x"}
     )
     exporter.body = generate_latest(registry)  # type: ignore[no-untyped-call]
-    exporter.headers = {"Content-Type": CONTENT_TYPE_LATEST}
+    exporter.content_type = CONTENT_TYPE_LATEST
     scraper.set_pool("p", settings(), [target(exporter)])
     eventually(lambda: len(values(storage, "hits_total")) >= 2)
     assert series(storage, "hits_total")[0][0]["path"] == '/"a"\n'

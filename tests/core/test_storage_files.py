@@ -1,6 +1,7 @@
 """The storage's files are those of docs/storage-format.md: earlier ones are read, the page's reader reads ours."""
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from bellbuoy._core import Storage, StorageError
 from tests.core.examples import HERE, VERSION, Described, described, held, make, open_storage, stated
+from tests.core.block_files import BlockFile, deletions
 from tests.core.storage_files import KINDS, Folder, Header
 
 FORMS = {
@@ -103,3 +105,83 @@ def test_a_file_of_a_newer_program_is_refused_and_left_alone(
         with pytest.raises(StorageError, match=f"{re.escape(str(path))}.*{said}.*use the newer one that wrote it"):
             Storage(str(folder))
         assert digests(folder) == before
+
+
+def blocks_of(folder: Path) -> dict[int, BlockFile]:
+    return {int(path.stem): BlockFile.read(path) for path in sorted((folder / "blocks").glob("*.block"))}
+
+
+def test_blocks_and_deletions_are_what_the_page_says(version: int, folder: Path) -> None:
+    storage = open_storage(folder)
+    # The example's rows, what is late for them, and two hours in which one target was scraped.
+    assert storage.compact(everything=True) == 3
+    want = held(storage)
+    late, *regular = blocks_of(folder).values()
+    assert late.start == late.end == -(2**63)
+    assert late.last < regular[0].start
+    for block in regular:
+        assert block.end - block.start == 7_200_000
+        assert block.start <= block.first <= block.last < block.end
+    found: dict[str, list[tuple[int, int]]] = {}
+    for block in (late, *regular):
+        for labels, samples in block.series:
+            found.setdefault(json.dumps(labels, sort_keys=True), []).extend(samples)
+    assert described([(json.loads(labels), samples) for labels, samples in found.items()]) == want
+    assert not list((folder / "chunks").iterdir())
+
+    first, last = stated(version)[0]["samples"][0][0], stated(version)[0]["samples"][-1][0]
+    assert storage.delete([[("__name__", "=", "walk")]], first, last) == 1
+    assert [labels["__name__"] for labels, _, _ in deletions(folder / "tombstones")] == ["walk"]
+    left = [one for one in want if one["labels"]["__name__"] != "walk"]
+    assert held(storage) == left
+    assert storage.clean() >= 1
+    assert held(storage) == left
+    assert deletions(folder / "tombstones") == []
+    cleaned = blocks_of(folder)
+    assert any(block.sources for block in cleaned.values())
+    assert not any(labels["__name__"] == "walk" for block in cleaned.values() for labels, _ in block.series)
+    storage.close()
+    storage = open_storage(folder)
+    assert storage.losses() == []
+    assert held(storage) == left
+    storage.close()
+
+
+@pytest.mark.parametrize("place", ["header", "pack", "index", "tail", "cut"])
+def test_a_damaged_block_costs_itself_and_is_kept(place: str, folder: Path) -> None:
+    storage = open_storage(folder)
+    storage.compact(everything=True)
+    want = held(storage)
+    storage.close()
+    path = max((folder / "blocks").iterdir())
+    data = bytearray(path.read_bytes())
+    at = {"header": 2, "pack": 30, "index": len(data) - 120, "tail": len(data) - 20, "cut": 0}[place]
+    data[at] ^= 0x10
+    path.write_bytes(data[: len(data) // 2] if place == "cut" else data)
+    kept = path.read_bytes()
+    storage = open_storage(folder)
+    if place == "pack":
+        # Found when it is read: a part of the answer would be a lie.
+        with pytest.raises(StorageError, match=f"{re.escape(str(path))}.*move the file away"):
+            held(storage)
+    else:
+        assert len(storage.losses()) == 1
+        assert path.with_suffix(".damaged").read_bytes() == kept
+        left = held(storage)
+        assert 0 < len(left) < len(want)
+    storage.close()
+
+
+@pytest.mark.parametrize(("at", "byte", "said"), [(6, 99, "version 99"), (8, 0x04, "feature")])
+def test_a_block_of_a_newer_program_is_refused_and_left_alone(at: int, byte: int, said: str, folder: Path) -> None:
+    storage = open_storage(folder)
+    storage.compact(everything=True)
+    storage.close()
+    path = max((folder / "blocks").iterdir())
+    data = bytearray(path.read_bytes())
+    data[at] = byte
+    path.write_bytes(data)
+    before = digests(folder)
+    with pytest.raises(StorageError, match=f"{re.escape(str(path))}.*{said}.*use the newer one that wrote it"):
+        Storage(str(folder))
+    assert digests(folder) == before

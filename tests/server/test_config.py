@@ -76,14 +76,34 @@ def test_a_mistake_is_named_with_its_place_and_a_cure() -> None:
     job = "scrape_configs: [{job_name: a, %s}]"
     check_refused(job % "scrap_interval: 5s", "scrape_configs[0]", 'did you mean "scrape_interval"?')
     check_refused(job % "kubernetes_sd_configs: [{role: pod}]", "kubernetes_sd_configs", "ScrapeTarget")
-    check_refused(job % "consul_sd_configs: []", "use file_sd_configs or http_sd_configs")
+    check_refused(job % "consul_sd_configs: []", "use file_sd_configs, http_sd_configs or dns_sd_configs")
     check_refused(job % "scrape_interval: 5", "scrape_configs[0].scrape_interval", "1h30m")
     check_refused(job % "scrape_interval: 5s, scrape_timeout: 10s", "scrape_timeout is longer than scrape_interval")
     check_refused(job % "scrape_timeout: 2m", "scrape_timeout is longer than scrape_interval")
     check_refused(job % "static_configs: [{targets: ['http://x/']}]", "static_configs[0].targets", "write host:port")
     check_refused(job % "relabel_configs: [{action: relabel}]", "relabel_configs[0]", 'unknown action "relabel"')
     check_refused(job % "relabel_configs: [{regex: '('}]", "relabel_configs[0]")
-    check_refused(job % "oauth2: {}", "use authorization with a credentials_file")
+    check_refused(job % "oauth2: {}", "oauth2.client_id: is missing; set it", "oauth2.token_url: is missing")
+    oauth2 = "client_id: a, token_url: 'http://x/t'"
+    check_refused(job % f"oauth2: {{{oauth2}, client_certificate_key: k}}", "use client_secret_file")
+    check_refused(job % f"oauth2: {{{oauth2}}}, basic_auth: {{}}", "basic_auth and oauth2 are both set; keep one")
+    check_refused(job % f"oauth2: {{{oauth2}, client_secret: a, client_secret_file: b}}", "keep one of them")
+    check_refused(job % "bearer_token: x", "use authorization with credentials")
+    check_refused(job % "bearer_token_file: x", "use authorization with credentials_file")
+    check_refused(job % "proxy_url: 'socks5://x:1'", "proxy_url", "a proxy is reached by http://host:port")
+    check_refused(job % "no_proxy: x", "no_proxy needs proxy_url")
+    check_refused(job % "proxy_from_environment: true, proxy_url: 'http://x:1'", "keep one of them")
+    check_refused(job % "proxy_connect_header: {a: [b]}", "needs a proxy; set proxy_url")
+    check_refused(job % "tls_config: {max_version: TLS11}", "TLS below 1.2 is broken; use TLS12")
+    check_refused(job % "tls_config: {min_version: TLS13, max_version: TLS12}", "no version is left")
+    check_refused(job % "scrape_protocols: [PrometheusProto]", "scrape_protocols[0]", "the text formats have all of it")
+    check_refused(job % "scrape_protocols: [Text]", '"Text" is no scrape protocol; use OpenMetricsText1.0.0')
+    check_refused(job % "scrape_protocols: []", "it is empty; name one protocol")
+    check_refused(job % "scrape_protocols: [PrometheusText0.0.4, PrometheusText0.0.4]", "stands twice")
+    check_refused(job % "scrape_native_histograms: true", "native histograms are not stored; set it to false")
+    check_refused(job % "dns_sd_configs: [{names: [a], type: A}]", "records of type A have no port; set port")
+    legacy = "metric_name_validation_scheme: legacy"
+    check_refused(job % f"{legacy}, metric_name_escaping_scheme: allow-utf-8", "change one of them")
     check_refused(job % "scheme: ftp", "scrape_configs[0].scheme", "'http' or 'https'")
     check_refused("scrape_configs: [{job_name: a}, {job_name: a}]", 'job_name "a" stands twice')
     check_refused("scrape_configs: [{}]", "scrape_configs[0].job_name: is missing")
@@ -183,3 +203,29 @@ def test_sizes_are_powers_of_1024() -> None:
     assert (parse_size("1KB"), parse_size("512MiB"), parse_size("7")) == (1024, 512 << 20, 7)
     with pytest.raises(ValueError, match="write a whole number with a unit"):
         parse_size("1.5GB")
+
+
+def test_what_is_common_is_said_once() -> None:
+    config = read_config(
+        """
+global:
+  scrape_protocols: [PrometheusText0.0.4]
+  series_budget: 7
+  extra_scrape_metrics: true
+  scrape_failure_log_file: failed.log
+  metric_name_validation_scheme: legacy
+  metric_name_escaping_scheme: dots
+scrape_configs:
+  - job_name: a
+  - {job_name: b, series_budget: 9, extra_scrape_metrics: false, metric_name_validation_scheme: utf8}
+""",
+        name="x",
+    )
+    a, b = (one.settings(Path("/etc/x")) for one in config.scrape_configs)
+    assert (a["series_budget"], b["series_budget"]) == (7, 9)
+    assert (a["extra_scrape_metrics"], b["extra_scrape_metrics"]) == (True, False)
+    assert a["scrape_failure_log_file"] == b["scrape_failure_log_file"] == "/etc/x/failed.log"
+    assert (a["legacy_names"], b["legacy_names"]) == (True, False)
+    assert a["accept"] == "text/plain;version=0.0.4;q=0.7,*/*;q=0.6"
+    # Who checks names anew escapes them anew, too.
+    assert (config.scrape_configs[0].escaping, config.scrape_configs[1].escaping) == ("dots", "allow-utf-8")

@@ -1,160 +1,22 @@
-"""How we authenticate and encrypt towards an HTTP server: the same fields for targets, http_sd and alertmanagers.
+"""Requests of our own, by aiohttp, with one section's authentication: for discovery and notifications.
 
-Scrapes are fetched by the core, which takes `core_settings()`; discovery and notifications use aiohttp and take a
-`session()`. Files with credentials are read again for each request, since Kubernetes rotates them.
+Scrapes are the core's. An OAuth2 token is fetched when it is first needed, and again before it expires.
 """
 
 import asyncio
 import ssl
 from pathlib import Path
-from typing import Any, Self
+from urllib.parse import quote_plus, urlencode
 
 import aiohttp
-from pydantic import Field, field_validator, model_validator
+import orjson
 
-from bellbuoy.configuration import Secret, Strict, resolve_path
+from bellbuoy.configuration import hide_password, resolve_path
+from bellbuoy.scrape.http_config import HttpClientConfig, OAuth2, header_pairs, read_secret
+from bellbuoy.scrape.proxies import Proxies, ProxyConfig
 
-
-class BasicAuth(Strict):
-    """`basic_auth`: a user and a password, or a file that holds the password."""
-
-    username: str = ""
-    password: Secret | None = None
-    password_file: str = ""
-
-    @model_validator(mode="after")
-    def _one_password(self) -> Self:
-        if self.password is not None and self.password_file:
-            raise ValueError("password and password_file are both set; keep one of them")
-        return self
-
-
-class Authorization(Strict):
-    """`authorization`: the header's type and what follows it, or a file that holds that."""
-
-    type: str = "Bearer"
-    credentials: Secret | None = None
-    credentials_file: str = ""
-
-    @model_validator(mode="after")
-    def _one_credential(self) -> Self:
-        if self.credentials is not None and self.credentials_file:
-            raise ValueError("credentials and credentials_file are both set; keep one of them")
-        if self.type.lower() == "basic":
-            raise ValueError('type "Basic" is not taken here; use basic_auth')
-        return self
-
-
-class TLSConfig(Strict):
-    """`tls_config`: whom to trust, and who we are, by files."""
-
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    server_name: str = ""
-    insecure_skip_verify: bool = False
-
-    @classmethod
-    def refused(cls) -> dict[str, str]:
-        """Fields of Prometheus that this program does not take."""
-        return {
-            name: f'field "{name}" is not taken; put it into a file and name that in {name}_file'
-            for name in ("ca", "cert", "key")
-        }
-
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("cert_file and key_file go together; set both or none")
-        return self
-
-
-class HttpClientConfig(Strict):
-    """The fields that every section with a URL has."""
-
-    basic_auth: BasicAuth | None = None
-    authorization: Authorization | None = None
-    tls_config: TLSConfig = Field(default_factory=TLSConfig)
-    http_headers: dict[str, "HeaderValues"] = Field(default_factory=dict)
-    follow_redirects: bool = True
-    enable_http2: bool = True
-
-    @classmethod
-    def refused(cls) -> dict[str, str]:
-        """Fields of Prometheus that this program does not take."""
-        return {
-            "oauth2": 'field "oauth2" is not taken; use authorization with a credentials_file',
-            "proxy_url": 'field "proxy_url" is not taken; remove it and reach the address directly',
-            "bearer_token": 'field "bearer_token" is not taken; use authorization with credentials',
-            "bearer_token_file": 'field "bearer_token_file" is not taken; use authorization with credentials_file',
-            "headers": 'field "headers" is not taken; use http_headers with values, secrets or files for each name',
-        }
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.basic_auth is not None and self.authorization is not None:
-            raise ValueError("basic_auth and authorization are both set; keep one of them")
-        return self
-
-
-class HeaderValues(Strict):
-    """One name of `http_headers`."""
-
-    values: list[str] = Field(default_factory=list)
-    secrets: list[Secret] = Field(default_factory=list)
-    files: list[str] = Field(default_factory=list)
-
-    @field_validator("values", "secrets")
-    @classmethod
-    def _one_line(cls, values: list[Any]) -> list[Any]:
-        for value in values:
-            text = value if isinstance(value, str) else value.get_secret_value()
-            if "\n" in text or "\r" in text:
-                raise ValueError("a header's value has a line break; remove it")
-        return values
-
-
-HttpClientConfig.model_rebuild()
-
-
-def _read(path: str, base: Path | None) -> str:
-    return Path(resolve_path(path, base)).read_text(encoding="utf-8").strip()
-
-
-def header_pairs(config: HttpClientConfig, base: Path | None) -> list[tuple[str, str]]:
-    """The extra headers, with what their files hold now."""
-    out: list[tuple[str, str]] = []
-    for name, header in config.http_headers.items():
-        out += [(name, value) for value in header.values]
-        out += [(name, secret.get_secret_value()) for secret in header.secrets]
-        out += [(name, _read(path, base)) for path in header.files]
-    return out
-
-
-def core_settings(config: HttpClientConfig, base: Path | None) -> dict[str, Any]:
-    """The part of a pool's settings for the core's Scraper that says how to reach its targets."""
-    out: dict[str, Any] = {"headers": header_pairs(config, base), "follow_redirects": config.follow_redirects}
-    if (auth := config.authorization) is not None:
-        out["authorization"] = {"type": auth.type}
-        if auth.credentials_file:
-            out["authorization"]["credentials_file"] = resolve_path(auth.credentials_file, base)
-        else:
-            out["authorization"]["credentials"] = auth.credentials.get_secret_value() if auth.credentials else ""
-    if (basic := config.basic_auth) is not None:
-        out["basic_auth"] = {"username": basic.username}
-        if basic.password_file:
-            out["basic_auth"]["password_file"] = resolve_path(basic.password_file, base)
-        else:
-            out["basic_auth"]["password"] = basic.password.get_secret_value() if basic.password else ""
-    tls = config.tls_config
-    out["tls"] = {
-        "ca_file": resolve_path(tls.ca_file, base),
-        "cert_file": resolve_path(tls.cert_file, base),
-        "key_file": resolve_path(tls.key_file, base),
-        "server_name": tls.server_name,
-        "insecure_skip_verify": tls.insecure_skip_verify,
-    }
-    return out
+# A token is renewed this long before it expires, so that it is good when it arrives.
+RENEW_BEFORE_SECONDS = 10.0
 
 
 class HttpClient:
@@ -162,6 +24,10 @@ class HttpClient:
 
     def __init__(self, config: HttpClientConfig, *, base: Path | None, timeout_seconds: float) -> None:
         self._config, self._base, self._timeout_seconds = config, base, timeout_seconds
+        self._proxies = Proxies.of(config)
+        self._tokens: TokenSource | None = None
+        if config.oauth2 is not None:
+            self._tokens = TokenSource(config.oauth2, base=base, timeout_seconds=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
 
@@ -182,6 +48,13 @@ class HttpClient:
         context = ssl.create_default_context(cafile=resolve_path(tls.ca_file, self._base) or None)
         if tls.cert_file:
             context.load_cert_chain(resolve_path(tls.cert_file, self._base), resolve_path(tls.key_file, self._base))
+        versions = {
+            version: getattr(ssl.TLSVersion, version.replace("TLS1", "TLSv1_")) for version in ("TLS12", "TLS13")
+        }
+        if tls.min_version in versions:
+            context.minimum_version = versions[tls.min_version]
+        if tls.max_version in versions:
+            context.maximum_version = versions[tls.max_version]
         if tls.insecure_skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -191,17 +64,16 @@ class HttpClient:
         out = header_pairs(self._config, self._base)
         if (auth := self._config.authorization) is not None:
             credentials = auth.credentials.get_secret_value() if auth.credentials else ""
-            out.append(
-                (
-                    "Authorization",
-                    f"{auth.type} {_read(auth.credentials_file, self._base) if auth.credentials_file else credentials}",
-                )
-            )
+            if auth.credentials_file:
+                credentials = read_secret(auth.credentials_file, self._base)
+            out.append(("Authorization", f"{auth.type} {credentials}"))
         if (basic := self._config.basic_auth) is not None:
-            password = basic.password.get_secret_value() if basic.password else ""
+            username, password = basic.username, basic.password.get_secret_value() if basic.password else ""
+            if basic.username_file:
+                username = read_secret(basic.username_file, self._base)
             if basic.password_file:
-                password = _read(basic.password_file, self._base)
-            out.append(("Authorization", aiohttp.encode_basic_auth(basic.username, password)))
+                password = read_secret(basic.password_file, self._base)
+            out.append(("Authorization", aiohttp.encode_basic_auth(username, password)))
         return out
 
     async def request(
@@ -209,7 +81,10 @@ class HttpClient:
     ) -> tuple[int, bytes]:
         """Status and body. Raises aiohttp.ClientError, OSError or TimeoutError."""
         pairs = [*(headers or {}).items(), *await asyncio.to_thread(self._headers)]
+        if self._tokens is not None:
+            pairs.append(("Authorization", await self._tokens.header()))
         session = await self._opened()
+        proxy = self._proxies.proxy_for(url)
         async with session.request(
             method,
             url,
@@ -217,10 +92,78 @@ class HttpClient:
             headers=pairs,
             allow_redirects=self._config.follow_redirects,
             server_hostname=self._config.tls_config.server_name or None,
+            proxy=proxy or None,
+            proxy_headers=self._config.connect_headers() if proxy and url.startswith("https:") else None,
         ) as response:
+            if response.status == 401 and self._tokens is not None:
+                self._tokens.refused()
             return response.status, await response.read()
 
     async def close(self) -> None:
         """Release the connections."""
         if self._session is not None:
             await self._session.close()
+        if self._tokens is not None:
+            await self._tokens.close()
+
+
+class TokenSource:
+    """The token of one `oauth2` section, kept until it is about to expire."""
+
+    def __init__(self, config: OAuth2, *, base: Path | None, timeout_seconds: float) -> None:
+        self._config, self._base = config, base
+        reached = ("tls_config", *ProxyConfig.model_fields)
+        reach = HttpClientConfig().model_copy(update={name: getattr(config, name) for name in reached})
+        self._client = HttpClient(reach, base=base, timeout_seconds=timeout_seconds)
+        self._fetching = asyncio.Lock()
+        self._header, self._renew_at = "", 0.0
+        # Servers differ in where they look for the secret, and do not say so.
+        self._secret_in_form = False
+
+    async def header(self) -> str:
+        """The `Authorization` to send now. Raises OSError when no token can be had."""
+        async with self._fetching:
+            if not self._header or asyncio.get_running_loop().time() >= self._renew_at:
+                self._header = await self._fetch()
+            return self._header
+
+    def refused(self) -> None:
+        """The token was not taken: get another one for the next request."""
+        self._header = ""
+
+    async def _fetch(self) -> str:
+        shown = hide_password(self._config.token_url).partition("?")[0]
+        secret = await asyncio.to_thread(self._config.secret, self._base)
+        asked = asyncio.get_running_loop().time()
+        status, body = await self._ask(secret)
+        if 400 <= status < 500:
+            self._secret_in_form = not self._secret_in_form
+            status, body = await self._ask(secret)
+        if status != 200:
+            raise OSError(f"cannot get an OAuth2 token from {shown}: it answers {status}; check oauth2")
+        try:
+            answer = orjson.loads(body)
+            token, kind = answer["access_token"], str(answer.get("token_type") or "Bearer")
+            lasts = float(answer.get("expires_in") or 0)
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            raise OSError(f"cannot get an OAuth2 token from {shown}: its answer holds none; check token_url") from e
+        self._renew_at = asked + lasts - RENEW_BEFORE_SECONDS if lasts > 0 else float("inf")
+        return f"{'Bearer' if kind.lower() == 'bearer' else kind} {token}"
+
+    async def _ask(self, secret: str) -> tuple[int, bytes]:
+        config = self._config
+        form = {"grant_type": "client_credentials"}
+        if config.scopes:
+            form["scope"] = " ".join(config.scopes)
+        form |= {name: value.get_secret_value() for name, value in config.endpoint_params.items()}
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        if self._secret_in_form:
+            form |= {"client_id": config.client_id, "client_secret": secret}
+        else:
+            user = quote_plus(config.client_id), quote_plus(secret)
+            headers["Authorization"] = aiohttp.encode_basic_auth(*user)
+        return await self._client.request("POST", config.token_url, body=urlencode(form).encode(), headers=headers)
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await self._client.close()

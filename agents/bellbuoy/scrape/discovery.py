@@ -1,7 +1,8 @@
-"""Finding targets: static lists, files that change, URLs that answer with lists, and what the operator hands over.
+"""Finding targets: static lists, files that change, URLs that answer with lists, DNS records, and what the operator
+hands over.
 
-`Discovery` runs one task for each file or http section of one pool and calls back with all target groups whenever one
-changed. A source that fails keeps what it said last: an outage of the discoverer must not end scraping.
+`Discovery` runs one task for each file, http or dns section of one pool and calls back with all target groups
+whenever one changed. A source that fails keeps what it said last: an outage of the discoverer must not end scraping.
 """
 
 import asyncio
@@ -12,21 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import dns.asyncresolver
+import dns.exception
+import dns.resolver
 import orjson
 
 from bellbuoy.configuration import ConfigError, hide_password, load_yaml, resolve_path
 from bellbuoy.logs import fields
 from bellbuoy.scrape.client import HttpClient
-from bellbuoy.scrape.config import FileDiscovery, HttpDiscovery, StaticConfig
-from bellbuoy.scrape.targets import TargetGroup, read_groups, static_group
+from bellbuoy.scrape.config import DnsDiscovery, FileDiscovery, HttpDiscovery, StaticConfig
+from bellbuoy.scrape.targets import ADDRESS, TargetGroup, read_groups, static_group
 from bellbuoy.scrape.tasks import Failed, endless, log_failure
 
 log = logging.getLogger(__name__)
 # Files are looked at this often: a change is seen at once without inotify, which does not cross some mounts.
 FILE_POLL_SECONDS = 2.0
 HTTP_TIMEOUT_SECONDS = 30.0
+DNS_TIMEOUT_SECONDS = 10.0
 # An http_sd answer with more than this is refused.
 HTTP_BODY_LIMIT_BYTES = 256 << 20
+
+
+Resolver = dns.asyncresolver.Resolver
 
 
 class Discovery:
@@ -39,17 +47,19 @@ class Discovery:
         static: Sequence[StaticConfig],
         files: Sequence[FileDiscovery],
         http: Sequence[HttpDiscovery],
+        dns: Sequence[DnsDiscovery] = (),
         base: Path | None,
         changed: Callable[[], None],
         failures: Callable[[], None],
         failed: Failed = log_failure,
+        resolver: Callable[[], Resolver] = Resolver,
     ) -> None:
         self._task_failed = failed
         self.name, self._base, self._changed, self._failures = name, base, changed, failures
         self._found: dict[str, tuple[TargetGroup, ...]] = {
             "static": tuple(static_group(f"static/{i}", one.targets, one.labels) for i, one in enumerate(static))
         }
-        self._files, self._http = files, http
+        self._files, self._http, self._dns, self._resolver = files, http, dns, resolver
         self._tasks: list[asyncio.Task[None]] = []
         self.last_error = ""
 
@@ -65,7 +75,8 @@ class Discovery:
 
     def adopt(self, other: "Discovery") -> None:
         """Hold on to what another's files and URLs said, until ours have answered."""
-        own = {f"file/{i}" for i in range(len(self._files))} | {f"http/{i}" for i in range(len(self._http))}
+        kinds = {"file": self._files, "http": self._http, "dns": self._dns}
+        own = {f"{kind}/{index}" for kind, sections in kinds.items() for index in range(len(sections))}
         self._found |= {source: groups for source, groups in other._found.items() if source in own}
 
     def start(self) -> None:
@@ -74,6 +85,9 @@ class Discovery:
             self._start(self._watch_files(f"file/{index}", file))
         for index, http in enumerate(self._http):
             self._start(self._watch_http(f"http/{index}", http))
+
+        for index, names in enumerate(self._dns):
+            self._start(self._watch_dns(f"dns/{index}", names))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(endless(work, name=f"discovery {self.name}", failed=self._task_failed))
@@ -139,6 +153,22 @@ class Discovery:
         finally:
             await client.close()
 
+    async def _watch_dns(self, source: str, config: DnsDiscovery) -> None:
+        known: dict[str, TargetGroup] = {}
+        while True:
+            error = ""
+            for name in config.names:
+                try:
+                    # Looked up anew each time: resolv.conf may have changed.
+                    known[name] = await lookup(name, config, await asyncio.to_thread(self._resolver))
+                except (dns.exception.DNSException, OSError) as e:
+                    error = f"cannot look up {config.type} records of {name}: {e}"
+                    self._failed(source, error)
+            if not error:
+                self.last_error = ""
+            self.set_groups(source, tuple(known[name] for name in config.names if name in known))
+            await asyncio.sleep(config.refresh_interval)
+
 
 def _read_answer(url: str, status: int, body: bytes) -> tuple[TargetGroup, ...]:
     if status != 200:
@@ -146,6 +176,30 @@ def _read_answer(url: str, status: int, body: bytes) -> tuple[TargetGroup, ...]:
     if len(body) > HTTP_BODY_LIMIT_BYTES:
         raise ValueError(f"{url} answers {len(body)} bytes; split it into several")
     return read_groups(orjson.loads(body), source=url)
+
+
+async def lookup(name: str, config: DnsDiscovery, resolver: Resolver) -> TargetGroup:
+    """The targets that a name's records list; none where the name does not exist. Raises DNSException."""
+    try:
+        answer = await resolver.resolve(name, config.type, search=True, lifetime=DNS_TIMEOUT_SECONDS)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return TargetGroup(name, ())
+    targets = []
+    for record in answer:
+        labels = {"__meta_dns_name": name}
+        host, port = record.to_text(), config.port
+        if config.type == "SRV":
+            host, port = str(record.target), record.port
+            labels |= {"__meta_dns_srv_record_target": host, "__meta_dns_srv_record_port": str(port)}
+        elif config.type == "MX":
+            host = str(record.exchange)
+            labels["__meta_dns_mx_record_target"] = host
+        elif config.type == "NS":
+            labels["__meta_dns_ns_record_target"] = host
+        host = host.rstrip(".")
+        targets.append(labels | {ADDRESS: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"})
+    # A server may turn the records round at each answer; their order means nothing.
+    return TargetGroup(name, tuple(sorted(targets, key=lambda labels: labels[ADDRESS])))
 
 
 def _read_files(paths: list[str]) -> tuple[TargetGroup, ...]:

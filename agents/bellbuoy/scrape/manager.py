@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 # Changes that come within this time become one update of the pool; a new pod must still be scraped within a second.
 DEBOUNCE_SECONDS = 0.05
 OPERATOR = "operator"
+# Responses that are looked at at the same time: each holds a thread, and a body.
+LOOKS_AT_ONCE = 4
 
 
 @dataclass
@@ -42,6 +44,7 @@ class ScrapeManager:
     def __init__(self, scraper: Scraper, *, registry: CollectorRegistry, failed: Failed = log_failure) -> None:
         self._scraper, self._failed = scraper, failed
         self._pools: dict[str, _Pool] = {}
+        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._discovered = Gauge(
             "bellbuoy_scrape_pool_targets", "Targets of a scrape pool, by state.", ["pool", "state"], registry=registry
         )
@@ -78,6 +81,7 @@ class ScrapeManager:
                 static=config.static_configs,
                 files=config.file_sd_configs,
                 http=config.http_sd_configs if handed is None else (),
+                dns=config.dns_sd_configs,
                 base=base,
                 changed=lambda name=name: self._schedule(name),  # type: ignore[misc]
                 failures=self._failures.labels(name).inc,
@@ -142,6 +146,16 @@ class ScrapeManager:
     def pools(self) -> list[str]:
         """Names of the pools, sorted."""
         return sorted(self._pools)
+
+    def config(self, name: str) -> ScrapeConfig | None:
+        """A pool's configuration."""
+        pool = self._pools.get(name)
+        return pool.config if pool is not None else None
+
+    async def look(self, pool: str, url: str, labels: Mapping[str, str], *, limit: int) -> dict[str, Any]:
+        """What a target answers right now, up to so many bytes of its body; see the core's `Scraper.look`."""
+        async with self._looking:
+            return await asyncio.to_thread(self._scraper.look, pool, url, labels, limit=limit)
 
     def pool_targets(self) -> dict[str, PoolTargets]:
         """Each pool's targets after relabeling."""

@@ -11,18 +11,13 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from bellbuoy.configuration import ConfigError, Duration, Size, Strict, load_yaml, resolve_path, to_yaml, validate
+from bellbuoy.configuration import ConfigError, Duration, Strict, load_yaml, resolve_path, to_yaml, validate
 from bellbuoy.labels import NAME, is_legacy_label_name
 from bellbuoy.rules import AlertingConfig, LoadedGroup, load_groups
-from bellbuoy.scrape import DEFAULT_INTERVAL_SECONDS, DEFAULT_TIMEOUT_SECONDS, ScrapeConfig, TargetGroup
-
-_INHERITED = (
-    "body_size_limit", "sample_limit", "label_limit", "label_name_length_limit", "label_value_length_limit",
-    "target_limit", "keep_dropped_targets",
-)  # fmt: skip
+from bellbuoy.scrape import DEFAULT_INTERVAL_SECONDS, DEFAULT_TIMEOUT_SECONDS, Inherited, ScrapeConfig, TargetGroup
 
 
-class GlobalConfig(Strict):
+class GlobalConfig(Inherited):
     """`global`: what holds for every scrape configuration and rule group that does not say otherwise."""
 
     scrape_interval: Duration = DEFAULT_INTERVAL_SECONDS
@@ -30,13 +25,6 @@ class GlobalConfig(Strict):
     evaluation_interval: Duration = 60.0
     rule_query_offset: Duration = 0.0
     external_labels: dict[str, str] = Field(default_factory=dict)
-    body_size_limit: Size = 0
-    sample_limit: int = Field(default=0, ge=0)
-    label_limit: int = Field(default=0, ge=0)
-    label_name_length_limit: int = Field(default=0, ge=0)
-    label_value_length_limit: int = Field(default=0, ge=0)
-    target_limit: int = Field(default=0, ge=0)
-    keep_dropped_targets: int = Field(default=0, ge=0)
 
     @field_validator("external_labels")
     @classmethod
@@ -114,10 +102,20 @@ def _fill(config: ScrapeConfig, common: GlobalConfig) -> ScrapeConfig:
             f'cannot use scrape_configs with job_name "{config.job_name}": scrape_timeout is longer than '
             "scrape_interval; make it at most as long"
         )
-    for field in _INHERITED:
-        if field not in config.model_fields_set and getattr(common, field):
+    said = config.model_fields_set
+    for field in Inherited.model_fields:
+        if field not in said and field in common.model_fields_set:
             update[field] = getattr(common, field)
-    return config.model_copy(update=update) if update else config
+    # Who says how names are checked also says how they are escaped.
+    if "metric_name_validation_scheme" in said and "metric_name_escaping_scheme" not in said:
+        update.pop("metric_name_escaping_scheme", None)
+    filled = config.model_copy(update=update) if update else config
+    if filled.metric_name_validation_scheme == "legacy" and filled.escaping == "allow-utf-8":
+        raise ConfigError(
+            f'cannot use scrape_configs with job_name "{config.job_name}": metric_name_escaping_scheme "allow-utf-8" '
+            'asks for names that metric_name_validation_scheme "legacy" refuses; change one of them'
+        )
+    return filled
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Options:
     config_file: Path | None = Path("prometheus.yml")
     follow: FollowOptions | None = None
     lifecycle: bool = False
+    admin: bool = False
+    target_response: bool = False
     external_url: str = ""
     scrape_threads: int = 2
     query: QueryOptions = field(default_factory=QueryOptions)
@@ -105,6 +107,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="lifecycle",
         action="store_true",
         help="let POST /-/reload read the configuration again (default: off)",
+    )
+    add(
+        "--web.enable-admin-api",
+        dest="admin",
+        action="store_true",
+        help="let the admin API delete series, clean up behind it and make snapshots (default: off)",
+    )
+    add(
+        "--web.enable-target-response",
+        dest="target_response",
+        action="store_true",
+        help="let /api/v1/targets/response show what a target answers to its scrape right now (default: off)",
     )
     add(
         "--storage.path",
@@ -244,6 +258,8 @@ def options(args: argparse.Namespace) -> Options:
         config_file=None if follow else Path(args.config_file or "prometheus.yml"),
         follow=follow,
         lifecycle=args.lifecycle,
+        admin=args.admin,
+        target_response=args.target_response,
         external_url=args.external_url.rstrip("/"),
         scrape_threads=args.scrape_threads,
         query=QueryOptions(
@@ -269,7 +285,9 @@ def options(args: argparse.Namespace) -> Options:
 _FLAG_NAMES = {
     "config_file": "config.file", "config_url": "config-url", "config_token_file": "config-token-file",
     "config_ca_file": "config-ca-file", "listen": "web.listen-address", "external_url": "web.external-url",
-    "lifecycle": "web.enable-lifecycle", "storage_path": "storage.path", "retention": "storage.retention",
+    "lifecycle": "web.enable-lifecycle", "admin": "web.enable-admin-api",
+    "target_response": "web.enable-target-response",
+    "storage_path": "storage.path", "retention": "storage.retention",
     "retention_size": "storage.retention-size", "scrape_threads": "scrape.threads",
     "query_concurrency": "query.max-concurrency", "query_timeout": "query.timeout",
     "query_lookback": "query.lookback-delta", "query_max_samples": "query.max-samples",

@@ -13,6 +13,20 @@ from bellbuoy.server.query_pool import QueryPool
 from bellbuoy.tsdb import Storage
 
 
+@dataclass(frozen=True)
+class Replay:
+    """How far the log has been read when the storage is opened."""
+
+    done: int = 0
+    segments: int = 0
+    state: str = "waiting"
+    """`waiting`, `in progress` or `done`, as Prometheus says it."""
+
+    def answer(self) -> dict[str, int | str]:
+        """The data of `/api/v1/status/walreplay`: the first and the last segment, and the one being read."""
+        return {"min": 0, "max": max(0, self.segments - 1), "current": self.done, "state": self.state}
+
+
 @dataclass
 class Parts:
     """All parts of one running server."""

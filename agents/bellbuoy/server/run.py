@@ -53,7 +53,7 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
     registry, health = CollectorRegistry(), Health()
     server = Server(options, registry=registry, health=health)
     app = application("Server", registry=registry, health=health)
-    add_api(app, parts=lambda: server.parts, ready=server.waiting)
+    add_api(app, parts=lambda: server.parts, ready=server.waiting, replay=lambda: server.replay)
     reload = _Reload(options, server)
     app.router.add_post("/-/reload", reload.handler)
     add_ui(app)

@@ -21,7 +21,7 @@ from bellbuoy.scrape import ScrapeManager
 from bellbuoy.server.config import Loaded
 from bellbuoy.server.metrics import CoreStats, ServerMetrics
 from bellbuoy.server.options import Options
-from bellbuoy.server.parts import Parts
+from bellbuoy.server.parts import Parts, Replay
 from bellbuoy.server.query_pool import QueryPool
 from bellbuoy.tsdb import Storage
 
@@ -37,6 +37,7 @@ class Server:
         self._parts: Parts | None = None
         self._scraper: Scraper | None = None
         self._configured = False
+        self.replay = Replay()
         # The first task that failed by itself: the part ends with its error.
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Applying is one at a time: a reload and a signal may come together.
@@ -57,10 +58,18 @@ class Server:
         """Why the API does not answer yet; empty when it does."""
         return "" if self._parts is not None else self._health.reason
 
+    def _opening(self, what: str, done: int, count: int) -> None:
+        """The core's word on how far it is, for the health page, the log and `status/walreplay`."""
+        at = f"{what} {done + 1} of {count}" if count else f"{what}s"
+        self._health.set_waiting(f"the storage is being opened: {at}")
+        if what == "log segment":
+            self.replay = Replay(done, count, "in progress")
+            log.info("reading the log", extra=fields(segment=done + 1, segments=count))
+
     async def open(self) -> None:
         """Open the storage. Raises StorageError, with what to do."""
         self._health.set_waiting("the storage is being opened")
-        options = self.options
+        options, loop = self.options, asyncio.get_running_loop()
         start = time.monotonic()
         options.storage_path.mkdir(parents=True, exist_ok=True)
         storage = await asyncio.to_thread(
@@ -69,8 +78,12 @@ class Server:
                 str(options.storage_path),
                 retention_seconds=options.retention_seconds,
                 retention_bytes=options.retention_bytes,
+                progress=lambda *said: loop.call_soon_threadsafe(self._opening, *said),
             )
         )
+        self.replay = Replay(self.replay.segments, self.replay.segments, "done")
+        for loss in storage.losses():
+            log.warning("the storage was damaged", extra=fields(loss=loss))
         log.info(
             "storage is open",
             extra=fields(path=options.storage_path, seconds=round(time.monotonic() - start, 3), **storage.stats()),

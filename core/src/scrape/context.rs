@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 
 use super::labeling::Labeling;
-use super::plan::{hash, Body, Plan, PlanError, PlanLine, Reading, Seen, DROPPED, REPORT};
+use super::plan::{hash, Body, Plan, PlanError, PlanLine, Reading, Seen, DROPPED, OVER_BUDGET, REPORT};
 use super::text::{self, Format, Line};
 use crate::labels::{Labels, Strings, NAME};
 use crate::tsdb::columns::{Column, ColumnSet};
@@ -80,6 +80,9 @@ impl Context {
         }
         seen.marks = marks;
         for (line, slot) in scanned.iter().zip(slots) {
+            if let Some(at) = &line.exemplar {
+                out.exemplars.push((slot, at.start as usize..at.end as usize));
+            }
             out.put(slot, line.value, line.timestamp_ms.filter(|_| honor_timestamps));
         }
         Ok(plan)
@@ -118,28 +121,50 @@ impl Context {
         let tail = &body[scanned.last().map_or(0, |l| l.end as usize)..];
 
         let fingerprint = hash(&text);
-        let same = |p: &Plan| {
+        let same = |p: &Plan, lines: &[PlanLine]| {
             let same_line = |a: &PlanLine, b: &PlanLine| (a.key, a.end) == (b.key, b.end);
             p.format == format
                 && p.lines.len() == lines.len()
                 && *p.text == *text
                 && *p.tail == *tail
-                && p.lines.iter().zip(&lines).all(|(a, b)| same_line(a, b))
+                && p.lines.iter().zip(lines).all(|(a, b)| same_line(a, b))
         };
-        let known = self.plans.lock().get(&fingerprint).and_then(|all| all.iter().filter_map(Weak::upgrade).find(|p| same(p)));
-        if let Some(plan) = known {
+        let find = |fits: &dyn Fn(&Plan) -> bool| {
+            self.plans.lock().get(&fingerprint).and_then(|all| all.iter().filter_map(Weak::upgrade).find(|p| fits(p)))
+        };
+        // Where all fit into the budget, all are kept; what else is over it depends on what the target had before.
+        if let Some(plan) = find(&|p| same(p, &lines) && (self.labeling.budget == 0 || p.over_budget() == 0)) {
             return Ok((plan, origins));
         }
 
         let mut strings = Strings::default();
-        let mut columns: Vec<Column> = REPORT.iter().map(|name| report_column(name, &mut strings)).collect();
+        let reported: Vec<usize> = (0..REPORT.len()).filter(|place| self.labeling.reports(*place)).collect();
+        let mut columns: Vec<Column> = reported.iter().map(|place| report_column(REPORT[*place], &mut strings)).collect();
         let mut column_of: Vec<usize> = Vec::with_capacity(lines.len());
         const NONE: usize = usize::MAX;
+        const OVER: usize = usize::MAX - 1;
+        let held = |origin: &&Origin| match (**origin, old) {
+            (Origin::Kept(line) | Origin::Known { old: line, .. }, Some(old)) => old.lines[line as usize].slot < OVER_BUDGET,
+            _ => false,
+        };
+        // Those that were there before have their place.
+        let mut room = match self.labeling.budget {
+            0 => usize::MAX,
+            budget => budget.saturating_sub(origins.iter().filter(held).count()),
+        };
         for origin in origins {
+            let is_held = held(&origin);
             let column = match (*origin, old) {
-                (Origin::Kept(line) | Origin::Known { old: line, .. }, Some(old)) => {
+                (Origin::Kept(line) | Origin::Known { old: line, .. }, Some(old)) if is_held => {
                     let slot = old.lines[line as usize].slot;
                     old.columns.columns.get(slot as usize).map(|c| Column::clone(c))
+                }
+                (Origin::Kept(line) | Origin::Known { old: line, .. }, Some(old))
+                    if room == 0 || matches!(origin, Origin::Kept(_)) || old.lines[line as usize].slot == DROPPED =>
+                {
+                    // Still out, by relabeling or for want of room.
+                    column_of.push(if old.lines[line as usize].slot == OVER_BUDGET { OVER } else { NONE });
+                    continue;
                 }
                 (Origin::Known { body: line, .. } | Origin::New(line) | Origin::Kept(line), _) => {
                     let line = &scanned[line as usize];
@@ -147,7 +172,9 @@ impl Context {
                 }
             };
             match column {
+                Some(_) if !is_held && room == 0 => column_of.push(OVER),
                 Some(column) => {
+                    room -= usize::from(!is_held);
                     column_of.push(columns.len());
                     columns.push(column);
                 }
@@ -156,10 +183,19 @@ impl Context {
         }
         let (set, positions) = intern(columns)?;
         for (line, column) in lines.iter_mut().zip(column_of) {
-            line.slot = positions.get(column).copied().unwrap_or(DROPPED);
+            line.slot = match column {
+                OVER => OVER_BUDGET,
+                column => positions.get(column).copied().unwrap_or(DROPPED),
+            };
         }
-        let mut report = [0; REPORT.len()];
-        report.copy_from_slice(&positions[..REPORT.len()]);
+        let same_slots = |p: &Plan| p.lines.iter().zip(&lines).all(|(a, b)| a.slot == b.slot);
+        if let Some(plan) = find(&|p| self.labeling.budget > 0 && same(p, &lines) && same_slots(p)) {
+            return Ok((plan, origins));
+        }
+        let mut report = [DROPPED; REPORT.len()];
+        for (place, slot) in reported.into_iter().zip(&positions) {
+            report[place] = *slot;
+        }
         let plan = Arc::new(Plan {
             format,
             text: text.into(),
@@ -370,6 +406,36 @@ mod tests {
         })
     }
 
+    fn openmetrics() -> impl Strategy<Value = String> {
+        let line = (0..12u8, 0..5u8, -3i64..1000);
+        prop::collection::vec(line, 0..20).prop_map(|lines| {
+            let text = |(key, form, value): (u8, u8, i64)| match form {
+                0 => format!("# TYPE m{key} counter\nm{key}_total {value} # {{a=\"b{value}\"}} {value}\n"),
+                1 => format!("m{key}{{le=\"1\"}} {value} # {{}} 1 {value}.5\n"),
+                2 => format!("m{key}{{a=\" # \"}} {value} {value}.25\n"),
+                3 => format!("m{key} {value} {value} #  {{a=\"b\"}} 2\n"),
+                _ => format!("m{key} {value}\n"),
+            };
+            lines.into_iter().map(text).collect::<String>() + "# EOF\n"
+        })
+    }
+
+    type Told = (BTreeMap<Labels, u64>, Vec<(Labels, i64, u64)>, Vec<(Labels, String)>);
+
+    /// Series, samples with timestamps and exemplars.
+    fn read_openmetrics(context: &Context, plan: &mut Option<Arc<Plan>>, seen: &mut Seen, text: &str) -> Told {
+        let mut reading = Reading::default();
+        let body = Body { format: Format::OpenMetrics, ..body(text.as_bytes()) };
+        if plan.as_ref().is_none_or(|p| p.walk(&body, &mut reading, seen).is_err()) {
+            *plan = Some(context.scan(plan.as_deref(), &body, &mut reading, seen, &intern).unwrap());
+        }
+        let plan = plan.as_ref().unwrap();
+        let name = |slot: u32| plan.columns.columns[slot as usize].series(&context.target);
+        let timed = reading.timed.iter().map(|t| (name(t.slot), t.time_ms, t.value.to_bits())).collect();
+        let exemplars = reading.exemplars.iter().map(|(slot, at)| (name(*slot), text[at.clone()].to_owned())).collect();
+        (series(plan, &reading, &context.target), timed, exemplars)
+    }
+
     proptest! {
         #[test]
         fn a_walk_says_what_a_scan_says(bodies in prop::collection::vec(bodies(), 1..8)) {
@@ -381,6 +447,19 @@ mod tests {
                     let (want, scanned, _) = read(&context, &mut None, &mut Seen::default(), body);
                     prop_assert_eq!(got, want);
                     prop_assert_eq!((reading.lines, reading.duplicates), (scanned.lines, scanned.duplicates));
+                }
+            }
+        }
+
+        #[test]
+        fn a_walk_says_what_a_scan_says_of_openmetrics(bodies in prop::collection::vec(openmetrics(), 1..8)) {
+            let context = context(false, &[("job", "j")]);
+            let (mut plan, mut seen) = (None, Seen::default());
+            for body in &bodies {
+                for _ in 0..2 {
+                    let got = read_openmetrics(&context, &mut plan, &mut seen, body);
+                    let want = read_openmetrics(&context, &mut None, &mut Seen::default(), body);
+                    prop_assert_eq!(got, want);
                 }
             }
         }

@@ -51,10 +51,25 @@ impl LabelLimits {
 pub struct Labeling {
     pub honor_labels: bool,
     pub rules: Rules,
+    /// Names are letters, digits and `_`, as before Prometheus 3; others fail the scrape.
+    pub legacy_names: bool,
+    /// Series that a target may have; 0 is any number.
+    pub budget: usize,
+    /// Three more samples about each scrape.
+    pub extra_metrics: bool,
     pub limits: LabelLimits,
 }
 
 impl Labeling {
+    /// Whether scrapes say this of themselves, by its place in `REPORT`.
+    pub fn reports(&self, place: usize) -> bool {
+        match place {
+            0..5 => true,
+            5..8 => self.extra_metrics,
+            _ => self.budget > 0,
+        }
+    }
+
     /// What a line becomes; None when relabeling drops it.
     pub fn column(&self, target: &Labels, body: &[u8], line: &Line, strings: &mut Strings) -> Result<Option<Column>, PlanError> {
         let key = &body[line.key.start as usize..line.key.end as usize];
@@ -95,6 +110,17 @@ impl Labeling {
         }
         if draft.get(NAME).is_empty() {
             return Err(fail("relabeling left no metric name (__name__ label)".into()));
+        }
+        if self.legacy_names {
+            let is_wrong = |name: &Str, value: &Str| {
+                !text::is_name(name.as_bytes(), false) || (&**name == NAME && !text::is_name(value.as_bytes(), true))
+            };
+            if let Some(wrong) = draft.iter().find(|e| is_wrong(&e.name, &e.value)) {
+                let wrong = if &*wrong.name == NAME { &wrong.value } else { &wrong.name };
+                return Err(fail(format!(
+                    "invalid metric name or label name {wrong:?} under metric_name_validation_scheme legacy"
+                )));
+            }
         }
         self.limits.check(&draft).map_err(PlanError::Limit)?;
         let dropped = target.iter().filter(|l| !draft.contains(&l.0)).map(|l| l.0.clone()).collect();

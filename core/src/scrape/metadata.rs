@@ -3,6 +3,7 @@
 //! Nothing is kept for it: the texts are read when the metadata API asks, and equal plans are read once.
 
 use super::plan::Plan;
+use super::text;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
@@ -38,17 +39,17 @@ pub fn read(plan: &Plan) -> Vec<Metadata> {
 }
 
 fn comment(line: &[u8]) -> Option<(&'static str, String, String)> {
-    let line = std::str::from_utf8(line).ok()?.trim_start_matches([' ', '\t']);
-    let rest = line.strip_prefix('#')?.trim_start_matches([' ', '\t']);
-    let keyword = ["HELP", "TYPE", "UNIT"].into_iter().find(|k| rest.starts_with(*k))?;
-    let rest = rest[keyword.len()..].strip_prefix([' ', '\t'])?.trim_start_matches([' ', '\t']);
-    let (metric, text) = match rest.strip_prefix('"') {
-        Some(quoted) => quoted.split_once('"')?,
-        None => rest.split_once([' ', '\t']).unwrap_or((rest, "")),
+    let line = &line[text::skip_blanks(line, 0)..];
+    let (keyword, name, text) = text::comment(line)?;
+    let keyword = ["HELP", "TYPE", "UNIT"].into_iter().find(|k| k.as_bytes() == keyword)?;
+    let name = match name.first() {
+        None => return None,
+        Some(b'"') => text::read_quoted(name, 0).ok()?.0,
+        Some(_) => std::str::from_utf8(name).ok()?.to_owned(),
     };
-    let text = text.trim_start_matches([' ', '\t']);
+    let text = std::str::from_utf8(text).ok()?;
     let text = if keyword == "HELP" { text } else { text.trim_end_matches([' ', '\t']) };
-    Some((keyword, metric.to_owned(), text.to_owned()))
+    Some((keyword, name, text.to_owned()))
 }
 
 fn unescape(text: &str) -> String {
@@ -80,6 +81,7 @@ mod tests {
         check("# HELP a some text ", Some(("HELP", "a", "some text ")));
         check("# TYPE a counter", Some(("TYPE", "a", "counter")));
         check("#  TYPE \"a b\" gauge", Some(("TYPE", "a b", "gauge")));
+        check("# TYPE \"a \\\"b\\\"\" histogram", Some(("TYPE", "a \"b\"", "histogram")));
         check("# HELP a", Some(("HELP", "a", "")));
         check("# just a remark", None);
         check("# EOF", None);

@@ -1,16 +1,30 @@
 //! Scraping: from a URL to a row of a scrape group.
 //!
 //! * `scraper`: the pools that Python sets, and a task for each target. `settings`: what Python says of them.
-//! * `target`: when one target is scraped, and what becomes of the answer.
-//! * `fetch`: gets the body, over `tls` where the URL says so.
+//! * `target`: when one target is scraped, and what becomes of the answer. `series`: which ones it has had.
+//! * `fetch`: gets the body from an `address` over a `connection`, with `tls`, `credentials`, `oauth` and a `proxy` where the
+//!   pool says so; `inflate`s it, and knows its format by `negotiation`.
 //! * `text`: scans it. `plan`: walks it. `context`, `labeling`: make plans of lines. `metadata`: reads comments.
+//! * `exposition`: a whole body for Python, to check it.
+//! * `exemplars`: reads those that are new. `failures`: the log of scrapes that failed.
 
+pub mod address;
+pub mod connection;
 pub mod context;
+pub mod credentials;
+pub mod exemplars;
+pub mod exposition;
+pub mod failures;
 pub mod fetch;
+pub mod inflate;
 pub mod labeling;
 pub mod metadata;
+pub mod negotiation;
+pub mod oauth;
 pub mod plan;
+pub mod proxy;
 pub mod scraper;
+pub mod series;
 pub mod settings;
 pub mod target;
 pub mod text;
@@ -19,5 +33,7 @@ pub mod tls;
 use pyo3::prelude::*;
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<scraper::Scraper>()
+    m.add_class::<scraper::Scraper>()?;
+    exposition::register(m)?;
+    proxy::register(m)
 }

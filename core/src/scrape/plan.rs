@@ -6,6 +6,7 @@
 //! plan. A plan never changes.
 
 use std::hash::Hasher;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashTable;
@@ -15,12 +16,24 @@ use super::text::{self, Format, TextError};
 use crate::tsdb::columns::ColumnSet;
 use crate::tsdb::{StorageError, ABSENT_BITS};
 
-/// Samples that every scrape adds to the target's row, in the order of `Plan::report`.
-pub const REPORT: [&str; 5] =
-    ["up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"];
+/// Samples that a scrape adds to the target's row, in the order of `Plan::report`: five always, three if the pool wants more
+/// of them, the last one if it has a budget.
+pub const REPORT: [&str; 9] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
+    "scrape_series_dropped",
+];
 
 /// The slot of a line that relabeling drops.
 pub(super) const DROPPED: u32 = u32::MAX;
+/// The slot of a line that the target's budget has no room for.
+pub(super) const OVER_BUDGET: u32 = u32::MAX - 1;
 /// How many lines ahead the walk looks for its place before it asks the index.
 const LOOK_AHEAD_LINES: usize = 16;
 
@@ -58,9 +71,14 @@ pub struct Reading {
     /// One value for each column of the plan's set; absent where the body has none.
     pub row: Vec<f64>,
     pub timed: Vec<Timed>,
+    /// Exemplars: the slot of the line's series, and where the exemplar stands in the body.
+    pub exemplars: Vec<(u32, Range<usize>)>,
     /// Sample lines of the body.
     pub lines: usize,
+    /// By relabeling, or for want of room.
     pub dropped: usize,
+    /// Those of the dropped that the budget has no room for.
+    pub over_budget: usize,
     /// Lines whose series another line had filled before.
     pub duplicates: usize,
 }
@@ -71,15 +89,16 @@ impl Reading {
         self.row.clear();
         self.row.resize(width, f64::from_bits(ABSENT_BITS));
         self.timed.clear();
-        (self.lines, self.dropped, self.duplicates) = (0, 0, 0);
+        self.exemplars.clear();
+        (self.lines, self.dropped, self.duplicates, self.over_budget) = (0, 0, 0, 0);
     }
 
     #[inline(always)]
     pub(super) fn put(&mut self, slot: u32, value: f64, time_ms: Option<i64>) {
         self.lines += 1;
         if let Some(time_ms) = time_ms {
-            if slot == DROPPED {
-                self.dropped += 1;
+            if slot >= OVER_BUDGET {
+                self.drop(slot);
             } else {
                 self.timed.push(Timed { slot, time_ms, value });
             }
@@ -88,11 +107,17 @@ impl Reading {
         match self.row.get_mut(slot as usize) {
             Some(cell) if cell.to_bits() == ABSENT_BITS => *cell = value,
             Some(_) => self.duplicates += 1,
-            None => self.dropped += 1,
+            None => self.drop(slot),
         }
     }
 
-    /// What remains after relabeling.
+    #[inline(always)]
+    fn drop(&mut self, slot: u32) {
+        self.dropped += 1;
+        self.over_budget += usize::from(slot == OVER_BUDGET);
+    }
+
+    /// What remains after relabeling, and within the budget.
     pub fn kept(&self) -> usize {
         self.lines - self.dropped - self.duplicates
     }
@@ -134,8 +159,8 @@ pub struct Plan {
     /// What follows the last value.
     pub(super) tail: Box<[u8]>,
     pub columns: Arc<ColumnSet>,
-    /// Slots of the samples in `REPORT`.
-    pub report: [u32; 5],
+    /// Slots of the samples in `REPORT`; `DROPPED` for those that the pool does not have.
+    pub report: [u32; REPORT.len()],
     /// Line numbers by key, made when a walk first needs them.
     pub(super) index: OnceLock<HashTable<u32>>,
 }
@@ -162,6 +187,11 @@ impl Plan {
         } else {
             self.lines[line - 1].end as usize
         }
+    }
+
+    /// How many lines the budget has no room for.
+    pub(super) fn over_budget(&self) -> usize {
+        self.lines.iter().filter(|line| line.slot == OVER_BUDGET).count()
     }
 
     fn index(&self) -> &HashTable<u32> {
@@ -239,6 +269,7 @@ impl Plan {
         let (value, length) = text::read_value(&body[*at..]).ok_or(Unknown)?;
         *at += length;
         let mut time = None;
+        let expected = &self.lines[line];
         if body.get(*at) == Some(&b' ') {
             if matches!(body.get(*at + 1), Some(b'0'..=b'9' | b'-')) {
                 let (time_ms, length) = text::read_timestamp(&body[*at + 1..], self.format).ok_or(Unknown)?;
@@ -246,10 +277,11 @@ impl Plan {
                 time = honor_timestamps.then_some(time_ms);
             }
             if self.format == Format::OpenMetrics && body[*at..].starts_with(b" # ") {
-                *at = memchr::memchr(b'\n', &body[*at..]).map_or(body.len(), |i| *at + i);
+                let start = text::skip_blanks(body, *at + 3);
+                *at = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |i| start + i);
+                out.exemplars.push((expected.slot, start..*at));
             }
         }
-        let expected = &self.lines[line];
         out.put(expected.slot, value, time);
         seen.marks[line] = seen.window;
         Ok(expected.end as usize)
@@ -272,7 +304,14 @@ impl Plan {
             match body.get(start) {
                 None => return Ok(None),
                 Some(b'\n') => start += 1,
-                Some(b'#') => start = text::next_line(body, start),
+                Some(b'#') => {
+                    let comment = start;
+                    start = text::next_line(body, start);
+                    // An end before the end: the scan says what is wrong.
+                    if self.format == Format::OpenMetrics && start < body.len() && body[comment..].starts_with(b"# EOF\n") {
+                        return Err(Unknown);
+                    }
+                }
                 Some(_) => break,
             }
         }

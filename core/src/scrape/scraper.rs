@@ -10,24 +10,28 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyConnectionError, PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::address::Address;
 use super::context::Context;
+use super::exemplars::{Ring, Sink};
 use super::fetch::Client;
 use super::labeling::ContextKey;
 use super::metadata::{self, Metadata};
 use super::plan::Plan;
 use super::settings::{PoolSettings, TargetSettings};
-use super::target::{spread, Counters, Pool, Shown, Signal, State, Stop, Target};
+use super::target::{no_answer, spread, Counters, Pool, Shown, Signal, State, Stop, Target};
 use crate::labels::{Labels, Strings};
 use crate::tsdb::python::PyStorage;
 use crate::tsdb::storage::Storage;
 
+/// Exemplars that are kept, of all targets; as many as Prometheus keeps by default.
+const EXEMPLARS_MAX: usize = 100_000;
 /// How long closing waits for what still runs.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
@@ -76,20 +80,15 @@ impl RunningPool {
 }
 
 struct Engine {
+    storage: Arc<Storage>,
+    counters: Arc<Counters>,
+    exemplars: Arc<Ring>,
     runtime: Runtime,
     pools: BTreeMap<String, RunningPool>,
 }
 
 impl Engine {
-    fn set_pool(
-        &mut self,
-        name: &str,
-        said: String,
-        settings: PoolSettings,
-        targets: Vec<TargetSettings>,
-        storage: &Arc<Storage>,
-        counters: &Arc<Counters>,
-    ) -> Result<(), String> {
+    fn set_pool(&mut self, name: &str, said: String, settings: PoolSettings, targets: Vec<TargetSettings>) -> Result<(), String> {
         let mut stopped = Vec::new();
         let mut old = HashMap::new();
         let mut pool = match self.pools.remove(name) {
@@ -111,8 +110,9 @@ impl Engine {
                         return Err(reason);
                     }
                 };
-                let shared =
-                    Pool { settings, client, storage: storage.clone(), counters: counters.clone(), buffers: Mutex::default() };
+                let (storage, counters) = (self.storage.clone(), self.counters.clone());
+                let exemplars: Arc<dyn Sink> = self.exemplars.clone();
+                let shared = Pool { settings, client, storage, counters, exemplars, buffers: Mutex::default() };
                 RunningPool { said, shared: Arc::new(shared), contexts: HashMap::new(), targets: HashMap::new() }
             }
         };
@@ -137,7 +137,7 @@ impl Engine {
         self.wait(stopped);
         let mut failed = None;
         for target in starting {
-            match self.start(name, &mut pool, &target, storage) {
+            match self.start(name, &mut pool, &target) {
                 Ok(running) => {
                     pool.targets.insert((target.url, target.labels), running);
                 }
@@ -149,19 +149,14 @@ impl Engine {
         failed.map_or(Ok(()), Err)
     }
 
-    fn start(
-        &self,
-        name: &str,
-        pool: &mut RunningPool,
-        target: &TargetSettings,
-        storage: &Arc<Storage>,
-    ) -> Result<Running, String> {
-        let group = storage.group(name, &target.labels).map_err(|e| format!("pool {name}: {e}"))?;
+    fn start(&self, name: &str, pool: &mut RunningPool, target: &TargetSettings) -> Result<Running, String> {
+        let group = self.storage.group(name, &target.labels).map_err(|e| format!("pool {name}: {e}"))?;
         let context = pool.context(&target.labels);
         let (signal, receiver) = watch::channel(Signal { flags: target.flags, stop: None });
         let shown = Arc::new(Shown::default());
         let new = Target {
             pool: pool.shared.clone(),
+            url: target.url.clone(),
             address: target.address.clone(),
             interval: target.interval,
             timeout: target.timeout,
@@ -196,8 +191,8 @@ impl Engine {
 
 #[pyclass(frozen, module = "bellbuoy._core")]
 pub struct Scraper {
-    storage: Arc<Storage>,
     counters: Arc<Counters>,
+    exemplars: Arc<Ring>,
     /// None once it is closed.
     engine: Mutex<Option<Engine>>,
 }
@@ -220,8 +215,12 @@ impl Scraper {
         }
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("scrape").enable_all().build();
         let runtime = runtime.map_err(|e| PyRuntimeError::new_err(format!("cannot start {threads} threads: {e}")))?;
-        let engine = Mutex::new(Some(Engine { runtime, pools: BTreeMap::new() }));
-        Ok(Scraper { storage: storage.get().storage.clone(), counters: Arc::default(), engine })
+        let storage = storage.get().storage.clone();
+        let counters: Arc<Counters> = Arc::default();
+        let exemplars = Arc::new(Ring::new(EXEMPLARS_MAX));
+        let engine =
+            Engine { storage, counters: counters.clone(), exemplars: exemplars.clone(), runtime, pools: BTreeMap::new() };
+        Ok(Scraper { counters, exemplars, engine: Mutex::new(Some(engine)) })
     }
 
     fn set_pool(&self, py: Python<'_>, name: &str, settings: &Bound<'_, PyAny>, targets: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -231,8 +230,7 @@ impl Scraper {
         let targets: PyResult<Vec<TargetSettings>> =
             targets.try_iter()?.map(|target| TargetSettings::from_python(name, &settings, &target?, &mut strings)).collect();
         let targets = targets?;
-        self.with_engine(py, |engine| engine.set_pool(name, said, settings, targets, &self.storage, &self.counters))?
-            .map_err(PyValueError::new_err)
+        self.with_engine(py, |engine| engine.set_pool(name, said, settings, targets))?.map_err(PyValueError::new_err)
     }
 
     fn remove_pool(&self, py: Python<'_>, name: &str) -> PyResult<()> {
@@ -267,6 +265,7 @@ impl Scraper {
             dict.set_item("duration_seconds", status.duration_seconds)?;
             dict.set_item("samples", status.samples)?;
             dict.set_item("series", status.series)?;
+            dict.set_item("series_dropped", status.series_dropped)?;
             dict.set_item("interval_seconds", interval.as_secs_f64())?;
             dict.set_item("timeout_seconds", timeout.as_secs_f64())?;
             list.append(dict)?;
@@ -306,6 +305,9 @@ impl Scraper {
             ("samples_appended", &counters.samples_appended),
             ("samples_duplicate", &counters.samples_duplicate),
             ("samples_rejected", &counters.samples_rejected),
+            ("samples_over_budget", &counters.samples_over_budget),
+            ("exemplars", &counters.exemplars),
+            ("exemplars_rejected", &counters.exemplars_rejected),
             ("wire_bytes", &counters.wire_bytes),
             ("body_bytes", &counters.body_bytes),
             ("plan_hits", &counters.plan_hits),
@@ -321,6 +323,54 @@ impl Scraper {
         })?;
         stats.extend([("targets", targets as u64), ("plans", plans as u64), ("plan_bytes", plan_bytes as u64)]);
         Ok(stats)
+    }
+
+    #[pyo3(signature = (pool, url, labels, *, limit))]
+    fn look<'py>(
+        &self,
+        py: Python<'py>,
+        pool: &str,
+        url: &str,
+        labels: &Bound<'py, PyAny>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let labels = Labels::from_mapping(labels, &mut Strings::default())?;
+        let found = self.with_engine(py, |engine| {
+            let running = engine.pools.get(pool).and_then(|p| p.targets.get(&(url.to_owned(), labels)));
+            running.map(|r| (r.pool.clone(), r.timeout, engine.runtime.handle().clone()))
+        })?;
+        let (pool, timeout, runtime) =
+            found.ok_or_else(|| PyKeyError::new_err(format!("{pool} has no target {url} with these labels")))?;
+        let to = Address::parse(url).map_err(PyValueError::new_err)?;
+        // On the scraper's threads: when it closes meanwhile, the task is dropped and nobody waits for it.
+        let (done, answer) = oneshot::channel();
+        runtime.spawn(async move {
+            let looked = match tokio::time::timeout(timeout, pool.client.look(&to, timeout, limit)).await {
+                Ok(looked) => looked.map_err(|e| e.text),
+                Err(_) => Err(no_answer(timeout)),
+            };
+            // Whoever asked may be gone.
+            let _ = done.send(looked);
+        });
+        let looked = py.detach(|| answer.blocking_recv()).unwrap_or_else(|_| Err("the scraper is closed".into()));
+        let looked = looked.map_err(PyConnectionError::new_err)?;
+        let dict = PyDict::new(py);
+        dict.set_item("status", looked.status)?;
+        dict.set_item("version", looked.version)?;
+        dict.set_item("content_type", looked.content_type)?;
+        dict.set_item("encoding", looked.encoding)?;
+        dict.set_item("wire_bytes", looked.wire_bytes)?;
+        dict.set_item("body", PyBytes::new(py, &looked.body))?;
+        dict.set_item("truncated", looked.truncated)?;
+        Ok(dict)
+    }
+
+    fn exemplars<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for one in py.detach(|| self.exemplars.all()) {
+            list.append((one.series.to_dict(py)?, one.labels.to_dict(py)?, one.value, one.time_ms))?;
+        }
+        Ok(list)
     }
 
     fn close(&self, py: Python<'_>) {

@@ -10,8 +10,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyMapping;
 
-use super::fetch::{Address, Credentials, FetchSettings, Secret};
+use super::address::Address;
+use super::credentials::{authorization, Credentials, Secret};
+use super::failures::FailureLog;
+use super::fetch::{FetchSettings, ReachSettings};
 use super::labeling::{LabelLimits, Labeling};
+use super::oauth::OAuth2Settings;
+use super::proxy::{Proxy, ProxySettings};
+use super::text::Format;
 use super::tls::TlsSettings;
 use crate::labels::{Labels, Strings};
 use crate::relabel::Rules;
@@ -20,9 +26,12 @@ pub struct PoolSettings {
     pub interval: Duration,
     pub timeout: Duration,
     pub honor_timestamps: bool,
+    /// A series with timestamps of its own ends in a stale marker as well, once it is gone.
+    pub track_timestamps_staleness: bool,
     /// Of what remains after relabeling; 0 is none.
     pub sample_limit: usize,
     pub labeling: Arc<Labeling>,
+    pub failures: Option<FailureLog>,
     pub fetch: FetchSettings,
 }
 
@@ -43,25 +52,35 @@ pub struct TargetSettings {
     pub flags: Flags,
 }
 
-const POOL_KEYS: [&str; 17] = [
+const POOL_KEYS: [&str; 25] = [
     "interval_seconds",
     "timeout_seconds",
     "honor_labels",
     "honor_timestamps",
+    "track_timestamps_staleness",
     "metric_relabel_configs",
+    "legacy_names",
     "body_size_limit",
     "sample_limit",
+    "series_budget",
+    "extra_scrape_metrics",
+    "scrape_failure_log_file",
     "label_limit",
     "label_name_length_limit",
     "label_value_length_limit",
     "headers",
     "authorization",
     "basic_auth",
+    "oauth2",
+    "proxy",
     "tls",
     "follow_redirects",
     "enable_compression",
     "accept",
+    "fallback_format",
 ];
+const TLS_KEYS: [&str; 8] =
+    ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify", "min_version", "max_version", "http2"];
 const TARGET_KEYS: [&str; 7] =
     ["url", "labels", "interval_seconds", "timeout_seconds", "every_second", "terminating", "not_ready"];
 
@@ -132,6 +151,13 @@ impl<'py> Reader<'py> {
         Ok(Some(Duration::from_secs_f64(seconds)))
     }
 
+    fn pairs(&self, key: &str) -> PyResult<Vec<(String, String)>> {
+        match self.item(key)? {
+            None => Ok(Vec::new()),
+            Some(value) => value.extract().map_err(|_| self.fail(key, "expected a list of (name, value)")),
+        }
+    }
+
     fn secret(&self, key: &str, file_key: &str) -> PyResult<Option<Secret>> {
         match (self.text(key)?, self.path(file_key)?) {
             (Some(_), Some(_)) => Err(self.fail(key, &format!("{file_key} is set as well: keep one"))),
@@ -168,8 +194,9 @@ fn credentials(reader: &Reader<'_>) -> PyResult<Credentials> {
             Ok(Credentials::Header { kind, secret })
         }
         (None, Some(value)) => {
-            let reader = Reader::new(&value, "basic_auth", &["username", "password", "password_file"])?;
-            let username = reader.text("username")?.unwrap_or_default();
+            let keys = ["username", "username_file", "password", "password_file"];
+            let reader = Reader::new(&value, "basic_auth", &keys)?;
+            let username = reader.secret("username", "username_file")?;
             Ok(Credentials::Basic { username, password: reader.secret("password", "password_file")? })
         }
         (None, None) => Ok(Credentials::None),
@@ -180,19 +207,81 @@ fn tls(reader: &Reader<'_>) -> PyResult<TlsSettings> {
     let Some(value) = reader.item("tls")? else {
         return Ok(TlsSettings::default());
     };
-    let keys = ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify"];
-    let reader = Reader::new(&value, "tls", &keys)?;
+    let reader = Reader::new(&value, "tls", &TLS_KEYS)?;
+    let version = |key: &str| -> PyResult<Option<bool>> {
+        match reader.text(key)?.as_deref() {
+            None => Ok(None),
+            Some("TLS12") => Ok(Some(false)),
+            Some("TLS13") => Ok(Some(true)),
+            Some(_) => Err(reader.fail(key, "expected TLS12 or TLS13")),
+        }
+    };
     let settings = TlsSettings {
         ca_file: reader.path("ca_file")?,
         cert_file: reader.path("cert_file")?,
         key_file: reader.path("key_file")?,
         server_name: reader.text("server_name")?.filter(|n| !n.is_empty()),
         insecure_skip_verify: reader.flag("insecure_skip_verify", false)?,
+        only_13: version("min_version")? == Some(true),
+        only_12: version("max_version")? == Some(false),
+        http2: reader.flag("http2", false)?,
     };
+    if settings.only_12 && settings.only_13 {
+        return Err(reader.fail("max_version", "is older than min_version: no version is left"));
+    }
     if settings.cert_file.is_some() != settings.key_file.is_some() {
         return Err(reader.fail("cert_file", "cert_file and key_file belong together: set both or neither"));
     }
     Ok(settings)
+}
+
+fn proxies(reader: &Reader<'_>) -> PyResult<ProxySettings> {
+    let Some(value) = reader.item("proxy")? else {
+        return Ok(ProxySettings::default());
+    };
+    let reader = Reader::new(&value, "proxy", &["http", "https", "no_proxy", "connect_headers"])?;
+    let one = |key: &str| -> PyResult<Option<Proxy>> {
+        let Some(value) = reader.item(key)? else {
+            return Ok(None);
+        };
+        let reader = Reader::new(&value, "proxy", &["url", "authorization"])?;
+        let url = reader.text("url")?.ok_or_else(|| reader.fail("url", "is missing"))?;
+        let address = Address::parse(&url).map_err(|e| reader.fail("url", &e))?;
+        if address.tls {
+            return Err(reader.fail("url", "a proxy is reached by http://"));
+        }
+        let value = reader.text("authorization")?.map(|text| authorization(&text)).transpose();
+        Ok(Some(Proxy { address, authorization: value.map_err(|e| reader.fail("authorization", &e.text))? }))
+    };
+    let headers = reader.pairs("connect_headers")?;
+    for (name, value) in &headers {
+        let wrong = name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if wrong || value.contains(['\r', '\n']) {
+            return Err(reader.fail("connect_headers", &format!("{name:?} cannot be sent as an HTTP header")));
+        }
+    }
+    Ok(ProxySettings { http: one("http")?, https: one("https")?, spared: reader.text("no_proxy")?, connect_headers: headers })
+}
+
+fn oauth2(reader: &Reader<'_>) -> PyResult<Option<(OAuth2Settings, ReachSettings)>> {
+    let Some(value) = reader.item("oauth2")? else {
+        return Ok(None);
+    };
+    let keys = ["client_id", "client_secret", "client_secret_file", "token_url", "scopes", "endpoint_params", "tls", "proxy"];
+    let reader = Reader::new(&value, "oauth2", &keys)?;
+    let url = reader.text("token_url")?.ok_or_else(|| reader.fail("token_url", "is missing"))?;
+    let scopes = match reader.item("scopes")? {
+        None => Vec::new(),
+        Some(value) => value.extract().map_err(|_| reader.fail("scopes", "expected a list of strings"))?,
+    };
+    let settings = OAuth2Settings {
+        client_id: reader.text("client_id")?.ok_or_else(|| reader.fail("client_id", "is missing"))?,
+        client_secret: reader.secret("client_secret", "client_secret_file")?,
+        token_url: Address::parse(&url).map_err(|e| reader.fail("token_url", &e))?,
+        scopes,
+        endpoint_params: reader.pairs("endpoint_params")?,
+    };
+    Ok(Some((settings, ReachSettings { tls: tls(&reader)?, proxies: proxies(&reader)? })))
 }
 
 impl PoolSettings {
@@ -200,10 +289,16 @@ impl PoolSettings {
         let reader = Reader::new(settings, &format!("pool {pool}"), &POOL_KEYS)?;
         let (interval, timeout) = reader.times(None, None)?;
         let defaults = FetchSettings::default();
-        let headers = match reader.item("headers")? {
-            None => Vec::new(),
-            Some(value) => value.extract().map_err(|_| reader.fail("headers", "expected a list of (name, value)"))?,
+        let fallback = match reader.text("fallback_format")?.as_deref() {
+            None => None,
+            Some("text") => Some(Format::Prometheus),
+            Some("openmetrics") => Some(Format::OpenMetrics),
+            Some(_) => return Err(reader.fail("fallback_format", "expected text or openmetrics")),
         };
+        let oauth2 = oauth2(&reader)?;
+        if oauth2.is_some() && (reader.item("authorization")?.is_some() || reader.item("basic_auth")?.is_some()) {
+            return Err(reader.fail("oauth2", "authorization or basic_auth is set as well: keep one"));
+        }
         let rules = match reader.item("metric_relabel_configs")? {
             None => Rules::default(),
             Some(value) => Rules::from_python(&value)
@@ -213,20 +308,27 @@ impl PoolSettings {
             interval,
             timeout,
             honor_timestamps: reader.flag("honor_timestamps", true)?,
+            track_timestamps_staleness: reader.flag("track_timestamps_staleness", false)?,
             sample_limit: reader.count("sample_limit")?,
             labeling: Arc::new(Labeling {
                 honor_labels: reader.flag("honor_labels", false)?,
                 rules,
+                legacy_names: reader.flag("legacy_names", false)?,
+                budget: reader.count("series_budget")?,
+                extra_metrics: reader.flag("extra_scrape_metrics", false)?,
                 limits: LabelLimits {
                     count: reader.count("label_limit")?,
                     name_length: reader.count("label_name_length_limit")?,
                     value_length: reader.count("label_value_length_limit")?,
                 },
             }),
+            failures: reader.path("scrape_failure_log_file")?.map(|path| FailureLog::new(path, pool)),
             fetch: FetchSettings {
-                headers,
+                reach: ReachSettings { tls: tls(&reader)?, proxies: proxies(&reader)? },
+                headers: reader.pairs("headers")?,
                 credentials: credentials(&reader)?,
-                tls: tls(&reader)?,
+                oauth2,
+                fallback,
                 follow_redirects: reader.flag("follow_redirects", true)?,
                 compression: reader.flag("enable_compression", true)?,
                 accept: reader.text("accept")?.unwrap_or(defaults.accept),

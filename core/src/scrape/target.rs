@@ -10,18 +10,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hashbrown::HashSet;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::address::Address;
+use super::connection::Connection;
 use super::context::Context;
-use super::fetch::{Address, Answer, Client, Connection, FetchError};
-use super::plan::{Body, Plan, PlanError, Reading, Seen};
+use super::exemplars::{self, Sink};
+use super::fetch::{Answer, Client, FetchError};
+use super::plan::{Body, Plan, PlanError, Reading, Seen, REPORT};
+use super::series::{Present, TimedSamples, Tracked};
 use super::settings::{Flags, PoolSettings};
 use crate::labels::Labels;
-use crate::tsdb::columns::{Column, ColumnSet, MISSING};
+use crate::tsdb::columns::{Column, ColumnSet};
 use crate::tsdb::group::Group;
 use crate::tsdb::storage::Storage;
-use crate::tsdb::{StorageError, ABSENT_BITS};
+use crate::tsdb::StorageError;
 
 /// A scrape that starts this close to its place on the grid gets the grid's timestamp: even distances compress better.
 const TOLERANCE_MS: i64 = 2;
@@ -84,6 +89,8 @@ pub struct Status {
     pub duration_seconds: f64,
     pub samples: usize,
     pub series: usize,
+    /// Series that the budget has no room for.
+    pub series_dropped: usize,
 }
 
 /// Sums over all targets.
@@ -95,6 +102,9 @@ pub struct Counters {
     pub samples_appended: AtomicU64,
     pub samples_duplicate: AtomicU64,
     pub samples_rejected: AtomicU64,
+    pub samples_over_budget: AtomicU64,
+    pub exemplars: AtomicU64,
+    pub exemplars_rejected: AtomicU64,
     pub wire_bytes: AtomicU64,
     pub body_bytes: AtomicU64,
     pub plan_hits: AtomicU64,
@@ -111,6 +121,7 @@ pub struct Pool {
     pub client: Client,
     pub storage: Arc<Storage>,
     pub counters: Arc<Counters>,
+    pub exemplars: Arc<dyn Sink>,
     /// Body buffers, used again.
     pub buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -130,6 +141,7 @@ pub struct Shown {
 
 pub struct Target {
     pub pool: Arc<Pool>,
+    pub url: String,
     pub address: Address,
     pub interval: Duration,
     pub timeout: Duration,
@@ -154,6 +166,8 @@ pub struct State {
     prune: bool,
     present: Present,
     timed: TimedSamples,
+    tracked: Tracked,
+    exemplars: exemplars::Known,
     kept: Vec<Connection>,
     was_up: bool,
     /// The last scrape succeeded.
@@ -170,6 +184,11 @@ fn now() -> Duration {
 
 fn now_ms() -> i64 {
     now().as_millis() as i64
+}
+
+/// What is said of a target that is too slow.
+pub fn no_answer(timeout: Duration) -> String {
+    format!("no answer within {} s (scrape timeout)", timeout.as_secs_f64())
 }
 
 /// FNV-1a: equal in every version and process, so that a target keeps its place.
@@ -271,6 +290,9 @@ impl Target {
         if let Err(e) = self.pool.storage.end(&self.group, time_ms) {
             self.shown.status.lock().last_error = format!("cannot end the target's series: {e}");
         }
+        if let Err(e) = self.track(time_ms, HashSet::new()) {
+            self.shown.status.lock().last_error = format!("cannot end the target's series: {e}");
+        }
         self.state.last_ms = time_ms;
     }
 
@@ -285,9 +307,15 @@ impl Target {
         let get = pool.client.get(&self.address, self.timeout, &mut self.state.kept, &mut body);
         let got: Result<Answer, FetchError> = match tokio::time::timeout(self.timeout, get).await {
             Ok(got) => got,
-            Err(_) => Err(FetchError::new(format!("no answer within {} s (scrape timeout)", self.timeout.as_secs_f64()))),
+            Err(_) => Err(FetchError::new(no_answer(self.timeout))),
         };
         let refused = matches!(&got, Err(e) if e.refused);
+        // As Prometheus says it: the size of a body that was too long is not known.
+        let body_bytes = match &got {
+            Ok(_) => body.len() as f64,
+            Err(e) if e.past_limit => -1.0,
+            Err(_) => 0.0,
+        };
         let counters = &pool.counters;
         count(&counters.scrapes, 1);
         let taken = got.map_err(|e| e.text).and_then(|answer| {
@@ -311,13 +339,18 @@ impl Target {
         let duration_seconds = started.elapsed().as_secs_f64();
         let mut status = Status { last_scrape_ms: time_ms, duration_seconds, ..Status::default() };
         match taken {
-            Ok((samples, series)) => {
+            Ok(taken) => {
                 (self.state.was_up, self.state.is_up) = (true, true);
-                (status.health, status.samples, status.series) = (Health::Up, samples, series);
+                (status.health, status.samples) = (Health::Up, taken.samples);
+                (status.series, status.series_dropped) = (taken.series, taken.series_dropped);
             }
             Err(reason) => {
                 count(&counters.scrapes_failed, 1);
+                let logged = pool.settings.failures.as_ref().map(|log| log.write(time_ms, &self.url, &reason));
                 (status.health, status.last_error) = (Health::Down, reason);
+                if let Some(Err(e)) = logged {
+                    status.last_error = format!("{}; and {e}", status.last_error);
+                }
                 let flags = if self.state.is_up { self.word_of_the_end().await } else { flags };
                 self.state.is_up = false;
                 if flags.terminating {
@@ -326,7 +359,7 @@ impl Target {
                         self.state.ended = true;
                     }
                 } else if !flags.not_ready || self.state.was_up {
-                    if let Err(e) = self.append_failure(time_ms, duration_seconds) {
+                    if let Err(e) = self.append_failure(time_ms, duration_seconds, body_bytes) {
                         status.last_error = format!("{}; and cannot store that: {e}", status.last_error);
                     }
                 }
@@ -346,8 +379,8 @@ impl Target {
         flags
     }
 
-    /// Reads a body and appends it; returns its samples, and those left after relabeling.
-    fn take(&mut self, body: &[u8], answer: &Answer, time_ms: i64, started: Instant) -> Result<(usize, usize), String> {
+    /// Reads a body and appends it.
+    fn take(&mut self, body: &[u8], answer: &Answer, time_ms: i64, started: Instant) -> Result<Taken, String> {
         with_reading(|reading| {
             let plan = self.read(body, answer, reading).map_err(|e| e.to_string())?;
             let settings = &self.pool.settings;
@@ -356,9 +389,13 @@ impl Target {
                 return Err("sample limit exceeded".to_owned());
             }
             let added = self.state.present.update(&plan.columns, reading);
-            let report = [1.0, started.elapsed().as_secs_f64(), samples as f64, kept as f64, added as f64];
-            fill_report(&plan, reading, report);
+            let relabeled = kept + reading.over_budget;
+            let mut report = [0.0; REPORT.len()];
+            report[..5].copy_from_slice(&[1.0, started.elapsed().as_secs_f64(), samples as f64, relabeled as f64, added as f64]);
+            self.fill_extra(&mut report, body.len() as f64, reading.over_budget);
+            fill_report(&plan, reading, &report);
             let counters = self.pool.counters.clone();
+            count(&counters.samples_over_budget, reading.over_budget);
             count(&counters.samples_scraped, samples);
             count(&counters.samples_duplicate, reading.duplicates);
             let in_row = kept - reading.timed.len();
@@ -372,8 +409,38 @@ impl Target {
                 count(&counters.samples_appended, stored);
                 count(&counters.samples_rejected, samples.len().saturating_sub(stored));
             }
-            Ok((samples, kept))
+            if self.pool.settings.track_timestamps_staleness && !(reading.timed.is_empty() && self.state.tracked.is_empty()) {
+                let timed = &self.state.timed.samples[..reading.timed.len()];
+                let present = timed.iter().map(|s| s.0.clone()).collect();
+                self.track(time_ms, present).map_err(|e| e.to_string())?;
+            }
+            if !reading.exemplars.is_empty() {
+                let known = &mut self.state.exemplars;
+                let (fresh, unread) = known.fresh(&plan.columns, &self.labels, body, reading, time_ms);
+                count(&counters.exemplars, fresh.len());
+                count(&counters.exemplars_rejected, unread);
+                if !fresh.is_empty() {
+                    self.pool.exemplars.take(fresh);
+                }
+            }
+            Ok(Taken { samples, series: kept, series_dropped: reading.over_budget })
         })
+    }
+
+    /// Ends those series with timestamps of their own that are not there any more.
+    fn track(&mut self, time_ms: i64, present: HashSet<Labels>) -> Result<(), StorageError> {
+        let ends = self.state.tracked.turn(present, time_ms);
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.pool.storage.append_samples(&ends).map(|_| ())
+    }
+
+    fn fill_extra(&self, report: &mut [f64; REPORT.len()], body_bytes: f64, dropped: usize) {
+        report[5] = self.timeout.as_secs_f64();
+        report[6] = self.pool.settings.sample_limit as f64;
+        report[7] = body_bytes;
+        report[8] = dropped as f64;
     }
 
     /// Walks the body by the plan, or scans it and has a new plan.
@@ -406,16 +473,20 @@ impl Target {
     }
 
     /// A row that says only that the scrape failed.
-    fn append_failure(&mut self, time_ms: i64, duration_seconds: f64) -> Result<(), PlanError> {
+    fn append_failure(&mut self, time_ms: i64, duration_seconds: f64, body_bytes: f64) -> Result<(), PlanError> {
         let plan = match &self.state.plan {
             Some(plan) => plan.clone(),
             None => self.context.empty(&self.pool.intern())?,
         };
         with_reading(|reading| {
             reading.start(plan.columns.columns.len());
-            fill_report(&plan, reading, [0.0, duration_seconds, 0.0, 0.0, 0.0]);
+            let mut report = [0.0; REPORT.len()];
+            report[1] = duration_seconds;
+            self.fill_extra(&mut report, body_bytes, 0);
+            fill_report(&plan, reading, &report);
             self.append(time_ms, &plan.columns, &reading.row)
         })?;
+        self.track(time_ms, HashSet::new())?;
         Ok(())
     }
 
@@ -427,10 +498,18 @@ impl Target {
     }
 }
 
-fn fill_report(plan: &Plan, reading: &mut Reading, values: [f64; 5]) {
+/// What came of a body.
+struct Taken {
+    samples: usize,
+    /// Left after relabeling, and within the budget.
+    series: usize,
+    series_dropped: usize,
+}
+
+fn fill_report(plan: &Plan, reading: &mut Reading, values: &[f64; REPORT.len()]) {
     for (slot, value) in plan.report.iter().zip(values) {
         if let Some(cell) = reading.row.get_mut(*slot as usize) {
-            *cell = value;
+            *cell = *value;
         }
     }
 }
@@ -439,80 +518,6 @@ fn fill_report(plan: &Plan, reading: &mut Reading, values: [f64; 5]) {
 fn with_reading<T>(f: impl FnOnce(&mut Reading) -> T) -> T {
     thread_local!(static READING: RefCell<Reading> = RefCell::default());
     READING.with_borrow_mut(f)
-}
-
-/// Which columns the last successful scrape had, to count those that are new.
-#[derive(Default)]
-struct Present {
-    columns: Option<Arc<ColumnSet>>,
-    bits: Vec<u64>,
-}
-
-impl Present {
-    /// Takes a reading's columns; returns how many the one before had not.
-    fn update(&mut self, columns: &Arc<ColumnSet>, reading: &Reading) -> usize {
-        let mut bits: Vec<u64> = reading
-            .row
-            .chunks(64)
-            .map(|cells| cells.iter().enumerate().fold(0, |word, (i, v)| word | u64::from(v.to_bits() != ABSENT_BITS) << i))
-            .collect();
-        for sample in &reading.timed {
-            bits[sample.slot as usize / 64] |= 1 << (sample.slot % 64);
-        }
-        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
-            self.translate(columns, bits.len());
-            self.columns = Some(columns.clone());
-        }
-        let added = bits.iter().zip(&self.bits).map(|(new, old)| (new & !old).count_ones() as usize).sum();
-        self.bits = bits;
-        added
-    }
-
-    /// The bits as another set's columns have them.
-    fn translate(&mut self, columns: &Arc<ColumnSet>, words: usize) {
-        let mut bits = vec![0; words];
-        if let Some(known) = &self.columns {
-            for (old, slot) in known.positions_in(columns).into_iter().enumerate() {
-                if slot != MISSING && self.bits[old / 64] >> (old % 64) & 1 == 1 {
-                    bits[slot as usize / 64] |= 1 << (slot % 64);
-                }
-            }
-        }
-        self.bits = bits;
-    }
-}
-
-/// Samples with timestamps of their own, with their labels: a body mostly has the same ones in the same order.
-#[derive(Default)]
-struct TimedSamples {
-    columns: Option<Arc<ColumnSet>>,
-    slots: Vec<u32>,
-    samples: Vec<(Labels, i64, f64)>,
-}
-
-impl TimedSamples {
-    fn fill(&mut self, columns: &Arc<ColumnSet>, target: &Labels, reading: &Reading) -> &[(Labels, i64, f64)] {
-        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
-            self.columns = Some(columns.clone());
-            self.slots.clear();
-            self.samples.clear();
-        }
-        self.slots.truncate(reading.timed.len());
-        self.samples.truncate(reading.timed.len());
-        for (i, timed) in reading.timed.iter().enumerate() {
-            if self.slots.get(i) == Some(&timed.slot) {
-                (self.samples[i].1, self.samples[i].2) = (timed.time_ms, timed.value);
-                continue;
-            }
-            let column = &columns.columns[timed.slot as usize];
-            let sample = (column.series(target), timed.time_ms, timed.value);
-            self.slots.truncate(i);
-            self.samples.truncate(i);
-            self.slots.push(timed.slot);
-            self.samples.push(sample);
-        }
-        &self.samples
-    }
 }
 
 #[cfg(test)]

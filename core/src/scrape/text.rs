@@ -2,7 +2,8 @@
 //!
 //! `scan` finds each sample line's key (name and labels, as they stand), value and timestamp, without reading the labels:
 //! a key that a scan plan knows is never read again. `read_key` reads the labels of one key, and refuses what is no label.
-//! HELP, TYPE and UNIT are read by `metadata` when somebody asks. Exemplars are passed over.
+//! HELP, TYPE and UNIT are read by `metadata` when somebody asks, exemplars by `exemplars` when one is new. Names that are
+//! no identifiers are quoted, and a metric's then stands in the braces: `{"my.metric","la.bel"="x"} 1`.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,18 +17,6 @@ pub const NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 pub enum Format {
     Prometheus,
     OpenMetrics,
-}
-
-impl Format {
-    /// Prometheus's text is the fallback, as every exporter without a content type means it.
-    pub fn of_content_type(content_type: &str) -> Format {
-        let media = content_type.split(';').next().unwrap_or("").trim();
-        if media.eq_ignore_ascii_case("application/openmetrics-text") {
-            Format::OpenMetrics
-        } else {
-            Format::Prometheus
-        }
-    }
 }
 
 /// The kind of family that a line stands in, as far as its labels' meaning depends on it.
@@ -77,6 +66,8 @@ pub struct Line {
     pub end: u32,
     pub value: f64,
     pub timestamp_ms: Option<i64>,
+    /// What stands behind ` # `, from its braces on.
+    pub exemplar: Option<Range<u32>>,
     pub family: Family,
 }
 
@@ -164,13 +155,33 @@ pub fn next_line(body: &[u8], at: usize) -> usize {
     memchr(b'\n', &body[at..]).map_or(body.len(), |i| at + i + 1)
 }
 
-fn family_of_comment(comment: &[u8]) -> Option<Family> {
-    let rest = comment.strip_prefix(b"#")?;
-    let mut words = rest.split(|b| matches!(b, b' ' | b'\t')).filter(|w| !w.is_empty());
-    if words.next() != Some(b"TYPE") {
-        return None;
+/// The keyword of a comment that says something of a metric, the metric's name as it stands, and what follows.
+pub fn comment(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let word = |text: &[u8]| text.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(text.len());
+    let rest = line.strip_prefix(b"#")?;
+    let rest = &rest[skip_blanks(rest, 0)..];
+    let (keyword, rest) = rest.split_at(word(rest));
+    let rest = &rest[skip_blanks(rest, 0)..];
+    let end = if rest.first() == Some(&b'"') { quoted_end(rest)? } else { word(rest) };
+    let (name, rest) = rest.split_at(end);
+    Some((keyword, name, &rest[skip_blanks(rest, 0)..]))
+}
+
+/// Past the quote that ends the text which begins with one.
+fn quoted_end(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
     }
-    Some(match words.nth(1) {
+}
+
+fn family_of_comment(line: &[u8]) -> Option<Family> {
+    let (_, _, kind) = comment(line).filter(|c| c.0 == b"TYPE")?;
+    Some(match kind.split(|b| matches!(b, b' ' | b'\t')).next() {
         Some(b"histogram") => Family::Histogram,
         Some(b"summary") => Family::Summary,
         _ => Family::Other,
@@ -201,7 +212,9 @@ pub fn scan(body: &[u8], format: Format) -> Result<Vec<Line>, TextError> {
                     family = new;
                 } else if format == Format::OpenMetrics && comment == b"# EOF" {
                     ended = true;
-                    break;
+                    if at < body.len() {
+                        return Err(TextError::at(body, at, "unexpected data after # EOF"));
+                    }
                 }
                 continue;
             }
@@ -239,14 +252,17 @@ fn scan_line(body: &[u8], start: usize, format: Format, family: Family) -> Resul
         end = at + length;
         at = skip_blanks(body, end);
     }
+    let mut exemplar = None;
     if body.get(at) == Some(&b'#') && at > end && format == Format::OpenMetrics {
+        let start = skip_blanks(body, at + 1);
         at = memchr(b'\n', &body[at..]).map_or(body.len(), |i| at + i);
         end = at;
+        exemplar = Some(start.min(end) as u32..end as u32);
     }
     if matches!(body.get(at), None | Some(b'\n')) {
         end = at; // trailing blanks belong to the line
     }
-    Ok(Line { key: start as u32..value_at as u32, end: end as u32, value, timestamp_ms, family })
+    Ok(Line { key: start as u32..value_at as u32, end: end as u32, value, timestamp_ms, exemplar, family })
 }
 
 /// Whether the body ends as OpenMetrics demands: a body cut short is no body.
@@ -255,7 +271,7 @@ pub fn ends_with_eof(body: &[u8]) -> bool {
     body == b"# EOF" || body.ends_with(b"\n# EOF")
 }
 
-fn is_name(name: &[u8], colons: bool) -> bool {
+pub fn is_name(name: &[u8], colons: bool) -> bool {
     let letter = |b: &u8| b.is_ascii_alphabetic() || *b == b'_' || (colons && *b == b':');
     name.first().is_some_and(letter) && name.iter().all(|b| letter(b) || b.is_ascii_digit())
 }
@@ -275,28 +291,53 @@ pub fn read_key(key: &[u8], family: Family) -> Result<Vec<(String, String)>, Str
         }
         labels.push(("__name__".into(), String::from_utf8_lossy(name).into_owned()));
     }
-    let mut at = skip_blanks(key, name_end);
+    let at = skip_blanks(key, name_end);
     if key.get(at) == Some(&b'{') {
-        at = skip_blanks(key, at + 1);
-        while key.get(at) != Some(&b'}') {
-            at = read_pair(key, at, family, &mut labels)?;
-            at = skip_blanks(key, at);
-            match key.get(at) {
-                Some(b',') => at = skip_blanks(key, at + 1),
-                Some(b'}') => {}
-                _ => return Err("expected a comma or a closing brace after a label".into()),
-            }
-        }
+        read_braces(key, at, family, &mut labels)?;
     }
     if !labels.iter().any(|l| l.0 == "__name__" && !l.1.is_empty()) {
         return Err("the sample has no metric name".into());
     }
+    check_once(&labels)?;
+    Ok(labels)
+}
+
+fn check_once(labels: &[(String, String)]) -> Result<(), String> {
     for (i, label) in labels.iter().enumerate() {
         if labels[..i].iter().any(|other| other.0 == label.0) {
             return Err(format!("the label {:?} is there twice", label.0));
         }
     }
-    Ok(labels)
+    Ok(())
+}
+
+/// Names and values, as a body has them.
+pub type Pairs = Vec<(String, String)>;
+
+/// The labels in the braces that the text begins with, and what follows them.
+pub fn read_labels(text: &[u8]) -> Result<(Pairs, &[u8]), String> {
+    let mut labels = Vec::new();
+    if text.first() != Some(&b'{') {
+        return Err("expected labels in braces".into());
+    }
+    let end = read_braces(text, 0, Family::Other, &mut labels)?;
+    check_once(&labels)?;
+    Ok((labels, &text[end..]))
+}
+
+/// The pairs in the braces that open at `start`; returns where they end.
+fn read_braces(key: &[u8], start: usize, family: Family, labels: &mut Vec<(String, String)>) -> Result<usize, String> {
+    let mut at = skip_blanks(key, start + 1);
+    while key.get(at) != Some(&b'}') {
+        at = read_pair(key, at, family, labels)?;
+        at = skip_blanks(key, at);
+        match key.get(at) {
+            Some(b',') => at = skip_blanks(key, at + 1),
+            Some(b'}') => {}
+            _ => return Err("expected a comma or a closing brace after a label".into()),
+        }
+    }
+    Ok(at + 1)
 }
 
 /// One `name="value"`, or one `"metric name"`; returns where it ends.
@@ -338,7 +379,7 @@ fn read_pair(key: &[u8], start: usize, family: Family, labels: &mut Vec<(String,
     Ok(end)
 }
 
-fn read_quoted(key: &[u8], start: usize) -> Result<(String, usize), String> {
+pub fn read_quoted(key: &[u8], start: usize) -> Result<(String, usize), String> {
     let mut out = Vec::with_capacity(24);
     let mut at = start + 1;
     loop {

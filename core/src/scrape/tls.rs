@@ -12,7 +12,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{ring, CryptoProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+
+/// What TLS calls HTTP/2.
+pub const HTTP2: &[u8] = b"h2";
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsSettings {
@@ -22,6 +26,22 @@ pub struct TlsSettings {
     /// The name that the certificate must have; the URL's host when None.
     pub server_name: Option<String>,
     pub insecure_skip_verify: bool,
+    /// TLS 1.3 and nothing older.
+    pub only_13: bool,
+    /// TLS 1.2 and nothing newer.
+    pub only_12: bool,
+    /// Speak HTTP/2 where the server does.
+    pub http2: bool,
+}
+
+impl TlsSettings {
+    fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
+        match (self.only_12, self.only_13) {
+            (true, _) => vec![&TLS12],
+            (_, true) => vec![&TLS13],
+            _ => vec![&TLS13, &TLS12],
+        }
+    }
 }
 
 /// When each file was last written; None where it cannot be told.
@@ -52,7 +72,11 @@ impl Tls {
                 return Ok(config.clone());
             }
         }
-        let config = Arc::new(self.read()?);
+        let mut config = self.read()?;
+        if self.settings.http2 {
+            config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+        }
+        let config = Arc::new(config);
         *current = Some((stamp, config.clone()));
         Ok(config)
     }
@@ -65,7 +89,7 @@ impl Tls {
     fn read(&self) -> Result<ClientConfig, String> {
         let settings = &self.settings;
         let provider = Arc::new(ring::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let versions = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&settings.versions());
         let builder = versions.map_err(|e| format!("cannot set up TLS: {e}"))?;
         let builder = if settings.insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAll(provider)))

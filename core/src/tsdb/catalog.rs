@@ -1,7 +1,8 @@
 //! The catalog: what the ids in logs and chunks mean.
 //!
-//! One file of frames, each with entries; it only grows while the server runs. It is synced before any log or chunk that
-//! refers to it, so an id is never without its meaning.
+//! One file of frames, each with entries; it only grows while the server runs, and is written anew at a start when much of
+//! it is about series that are gone. It is synced before any log or chunk that refers to it, so an id is never without
+//! its meaning. Blocks need no catalog.
 //!
 //! ```text
 //! entry 1, group:   id | name of its pool | labels
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::columns::{Column, ColumnSet, ColumnSets};
+use super::disk;
 use super::frame::{self, FrameFile, Frames};
 use super::varint::{put, put_text, Cursor};
 use super::{Result, StorageError};
@@ -68,7 +70,7 @@ impl Entry<'_> {
     }
 }
 
-fn put_labels(out: &mut Vec<u8>, labels: &Labels) {
+pub fn put_labels(out: &mut Vec<u8>, labels: &Labels) {
     put(out, labels.len() as u64);
     for (name, value) in labels.iter() {
         put_text(out, name);
@@ -101,7 +103,66 @@ impl Catalog {
     pub fn bytes(&self) -> u64 {
         self.file.length() + self.buffer.len() as u64
     }
+
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Writes the file anew with what is used, if that is less than half of it.
+    pub fn shrink(&mut self, known: &Known, used: &Used) -> Result<()> {
+        let all = known.groups.len() + known.sets.len() + known.series.len();
+        if all <= SMALL || used.count() * 2 > all {
+            return Ok(());
+        }
+        let path = self.file.path().to_owned();
+        let mut bytes = frame::header(frame::CATALOG).to_vec();
+        let mut entries = Vec::new();
+        let mut put = |entry: Entry<'_>| {
+            entry.put(&mut entries);
+            if entries.len() >= FRAME_ENTRIES_BYTES {
+                frame::put_frame(&mut bytes, &entries);
+                entries.clear();
+            }
+        };
+        for (id, (pool, labels)) in known.groups.iter().filter(|g| used.groups.contains(g.0)) {
+            put(Entry::Group { id: *id, pool, labels });
+        }
+        let mut written = HashSet::new();
+        for (id, set) in known.sets.iter().filter(|s| used.sets.contains(s.0)) {
+            for (column, id) in set.columns.iter().zip(&set.ids).filter(|c| written.insert(*c.1)) {
+                put(Entry::Column { id: *id, column });
+            }
+            put(Entry::Set { id: *id, base: None, ids: &set.ids });
+        }
+        for (id, labels) in known.series.iter().filter(|s| used.series.contains(s.0)) {
+            put(Entry::Series { id: *id, labels });
+        }
+        if !entries.is_empty() {
+            frame::put_frame(&mut bytes, &entries);
+        }
+        disk::replace(&path, &bytes)?;
+        self.file = FrameFile::resume(&path, bytes.len())?;
+        Ok(())
+    }
 }
+
+/// Ids that chunks or the log refer to.
+#[derive(Default)]
+pub struct Used {
+    pub groups: HashSet<u32>,
+    pub sets: HashSet<u32>,
+    pub series: HashSet<u32>,
+}
+
+impl Used {
+    fn count(&self) -> usize {
+        self.groups.len() + self.sets.len() + self.series.len()
+    }
+}
+
+/// Entries that are not worth writing a file for.
+const SMALL: usize = 1000;
+const FRAME_ENTRIES_BYTES: usize = 1 << 20;
 
 /// After damage, ids that lost entries may have had are not given out again.
 pub const LOST_IDS: u32 = 1 << 20;
@@ -122,6 +183,7 @@ pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
     if !path.exists() {
         let mut file = FrameFile::create(frame::CATALOG, path)?;
         file.sync()?;
+        path.parent().map_or(Ok(()), disk::sync_folder)?;
         return Ok((Catalog { file, buffer: Vec::new() }, known));
     }
     let bytes = frame::read(path)?;
@@ -141,6 +203,7 @@ pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
     known.lost += frames.lost;
     if known.lost > 0 {
         sets.skip_ids(LOST_IDS);
+        frame::keep_damaged(path)?;
     }
     let file = FrameFile::resume(path, frames.good_end)?;
     Ok((Catalog { file, buffer: Vec::new() }, known))
@@ -204,9 +267,12 @@ impl Reader<'_> {
     }
 
     fn labels(&mut self, cursor: &mut Cursor<'_>) -> Result<Labels> {
-        let pairs: Result<Vec<(Str, Str)>> = (0..cursor.count()?)
-            .map(|_| Ok((self.strings.intern(cursor.text()?), self.strings.intern(cursor.text()?))))
-            .collect();
-        Ok(Labels::from_pairs(pairs?))
+        read_labels(cursor, &mut self.strings)
     }
+}
+
+pub fn read_labels(cursor: &mut Cursor<'_>, strings: &mut Strings) -> Result<Labels> {
+    let pairs: Result<Vec<(Str, Str)>> =
+        (0..cursor.count()?).map(|_| Ok((strings.intern(cursor.text()?), strings.intern(cursor.text()?)))).collect();
+    Ok(Labels::from_pairs(pairs?))
 }

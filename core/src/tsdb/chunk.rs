@@ -209,9 +209,17 @@ impl Pack {
         self.start as usize + self.length as usize
     }
 
-    pub fn inflate(&self, chunk: &[u8]) -> Result<Vec<u8>> {
-        let packed =
-            chunk.get(self.start as usize..self.end()).ok_or_else(|| StorageError::corrupt("a chunk", "a pack lies outside"))?;
+    /// Its bytes, of those of its chunk.
+    pub fn mapped<'a>(&self, chunk: &'a Mapped) -> Result<&'a [u8]> {
+        let bytes = chunk.bytes().get(self.start as usize..self.end());
+        bytes.ok_or_else(|| StorageError::corrupt("a chunk", "a pack lies outside"))
+    }
+
+    pub fn copied(&self, chunk: &Mapped) -> Result<Vec<u8>> {
+        chunk.copy(self.start as usize..self.end())
+    }
+
+    pub fn inflate(&self, packed: &[u8]) -> Result<Vec<u8>> {
         if crc32fast::hash(packed) != self.crc {
             return Err(StorageError::corrupt("a chunk", "the checksum of a pack is wrong"));
         }
@@ -219,26 +227,71 @@ impl Pack {
     }
 }
 
-/// A sealed chunk as its head describes it; the packs stay in the mapped file.
+/// A sealed chunk, of which little is in memory: the head is read again for each use, the packs stay in the mapped file.
 pub struct SealedChunk {
     pub group: u32,
     pub first: u64,
     pub set_id: u32,
     /// What the set id means; filled in by whoever reads the file.
     pub set: Option<Arc<ColumnSet>>,
+    pub rows: u32,
+    pub start: i64,
+    pub end: i64,
+    head_end: u32,
+    bytes: Mapped,
+}
+
+/// A chunk's head, and how to read what it describes.
+pub struct OpenedChunk<'a> {
     pub times: Vec<i64>,
     /// The columns that it has, as positions in its set. All of them: empty.
     columns: Vec<u32>,
     count: usize,
-    head_end: usize,
     packs: Vec<Pack>,
-    bytes: Mapped,
+    bytes: &'a Mapped,
 }
 
 impl SealedChunk {
-    /// Reads the head behind its kind byte.
+    /// Reads and checks the head behind its kind byte; says also where the chunk ends.
     pub fn parse(cursor: &mut Cursor<'_>, head_end: usize, bytes: Mapped) -> Result<SealedChunk> {
         let (group, first, set_id) = (cursor.number()?, cursor.varint()?, cursor.number()?);
+        let opened = OpenedChunk::parse(cursor, head_end, &bytes)?;
+        if opened.times.is_empty() || opened.times.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(StorageError::corrupt("a chunk", "its times do not ascend"));
+        }
+        if opened.packs.len() != opened.count.div_ceil(PACK_COLUMNS) {
+            return Err(StorageError::corrupt("a chunk", "it has too few packs"));
+        }
+        let (start, end) = (opened.times[0], opened.times[opened.times.len() - 1]);
+        let rows = opened.times.len() as u32;
+        let bytes = bytes.trimmed(opened.packs.last().map_or(head_end, Pack::end));
+        Ok(SealedChunk { group, first, set_id, set: None, rows, start, end, head_end: head_end as u32, bytes })
+    }
+
+    pub fn mapped(&self) -> &Mapped {
+        &self.bytes
+    }
+
+    pub fn open(&self) -> Result<OpenedChunk<'_>> {
+        let head = self.bytes.bytes().get(8..self.head_end as usize).unwrap_or(&[]);
+        let mut cursor = Cursor::new(head);
+        // Kind, group, number and set are known.
+        cursor.byte()?;
+        for _ in 0..3 {
+            cursor.varint()?;
+        }
+        OpenedChunk::parse(&mut cursor, self.head_end as usize, &self.bytes)
+    }
+
+    /// Whether all packs are whole.
+    pub fn verify(&self) -> Result<()> {
+        let opened = self.open()?;
+        opened.packs.iter().try_for_each(|p| p.inflate(p.mapped(&self.bytes)?).map(|_| ()))
+    }
+}
+
+impl<'a> OpenedChunk<'a> {
+    fn parse(cursor: &mut Cursor<'_>, head_end: usize, bytes: &'a Mapped) -> Result<OpenedChunk<'a>> {
         let times = codec::decode_integers(cursor, ROWS_LIMIT)?;
         let count = cursor.count()?;
         let mut columns = Vec::with_capacity(count);
@@ -250,33 +303,7 @@ impl SealedChunk {
         if columns.last().is_some_and(|l| *l as usize + 1 == count) {
             columns = Vec::new();
         }
-        if times.is_empty() || times.windows(2).any(|w| w[0] >= w[1]) {
-            return Err(StorageError::corrupt("a chunk", "its times do not ascend"));
-        }
-        let packs = read_packs(cursor, head_end)?;
-        if packs.len() != count.div_ceil(PACK_COLUMNS) {
-            return Err(StorageError::corrupt("a chunk", "it has too few packs"));
-        }
-        Ok(SealedChunk { group, first, set_id, set: None, times, columns, count, head_end, packs, bytes })
-    }
-
-    pub fn start(&self) -> i64 {
-        self.times[0]
-    }
-
-    pub fn end(&self) -> i64 {
-        self.times[self.times.len() - 1]
-    }
-
-    /// Holding only its own bytes of those that it was parsed from.
-    pub fn trimmed(mut self) -> SealedChunk {
-        let end = self.packs.last().map_or(self.head_end, Pack::end);
-        self.bytes = self.bytes.trimmed(end);
-        self
-    }
-
-    pub fn mapped(&self) -> &Mapped {
-        &self.bytes
+        Ok(OpenedChunk { times, columns, count, packs: read_packs(cursor, head_end)?, bytes })
     }
 
     /// Where a column of the set stands among this chunk's.
@@ -287,15 +314,27 @@ impl SealedChunk {
         self.columns.binary_search(&column).ok()
     }
 
-    /// Reads slots, which must ascend, and gives each with its values for all rows.
-    pub fn read(&self, slots: &[usize], decoder: &mut Decoder, each: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
-        let bytes = self.bytes.bytes();
+    /// Whether it has each column up to its last one.
+    pub fn is_full(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Reads slots, which must ascend, and gives each with its values for all rows. Copies what it reads from the file
+    /// when it is read only once: pages that are mapped count as this process's memory until the kernel needs them.
+    pub fn read(&self, slots: &[usize], how: Reading, decoder: &mut Decoder, each: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
         let mut values = Vec::new();
         let mut at = 0;
         while at < slots.len() {
             let pack = slots[at] / PACK_COLUMNS;
             let end = at + slots[at..].partition_point(|s| s / PACK_COLUMNS == pack);
-            let inflated = self.packs[pack].inflate(bytes)?;
+            let inflated = match how {
+                Reading::Mapped => self.packs[pack].inflate(self.packs[pack].mapped(self.bytes)?)?,
+                Reading::Once => self.packs[pack].inflate(&self.packs[pack].copied(self.bytes)?)?,
+            };
             let mut cursor = Cursor::new(&inflated);
             let mut slot = pack * PACK_COLUMNS;
             for (wanted, &target) in slots.iter().enumerate().take(end).skip(at) {
@@ -309,14 +348,17 @@ impl SealedChunk {
         }
         Ok(())
     }
-
-    /// Whether all packs are whole.
-    pub fn verify(&self) -> Result<()> {
-        self.packs.iter().try_for_each(|p| p.inflate(self.bytes.bytes()).map(|_| ()))
-    }
 }
 
-/// The indexes of ascending times that lie within the bounds.
+/// How a chunk's bytes are got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    Mapped,
+    Once,
+}
+
+/// The indexes of ascending times that lie within the bounds; none when these cross.
 pub fn within(times: &[i64], start: i64, end: i64) -> Range<usize> {
-    times.partition_point(|t| *t < start)..times.partition_point(|t| *t <= end)
+    let first = times.partition_point(|t| *t < start);
+    first..times.partition_point(|t| *t <= end).max(first)
 }

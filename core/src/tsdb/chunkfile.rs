@@ -8,6 +8,7 @@
 //! being written is mapped at its full size from the start; its unwritten rest is a hole, which no reader touches.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -17,13 +18,14 @@ use memmap2::Mmap;
 use parking_lot::Mutex;
 
 use super::chunk::SealedChunk;
-use super::frame::{self, check_header, header, CHUNKS, HEADER_BYTES};
+use super::disk::{self, DiskFile};
+use super::frame::{check_header, header, CHUNKS, HEADER_BYTES};
 use super::loose::SealedSeries;
 use super::varint::Cursor;
 use super::{Result, StorageError};
 
 /// A file that reached this is closed.
-const FILE_BYTES: u64 = 128 << 20;
+const FILE_BYTES: u64 = if cfg!(test) { 32 << 10 } else { 128 << 20 };
 /// A file older than this is closed, so that retention has files to delete.
 const FILE_MILLISECONDS: i64 = 2 * 3600 * 1000;
 
@@ -31,6 +33,7 @@ const FILE_MILLISECONDS: i64 = 2 * 3600 * 1000;
 pub struct ChunkFile {
     pub number: u64,
     path: PathBuf,
+    file: File,
     map: Mmap,
     used: AtomicU64,
     newest: AtomicI64,
@@ -55,6 +58,17 @@ impl Mapped {
     pub fn size(&self) -> u64 {
         self.length
     }
+
+    /// Some of the bytes, read from the file and not through the mapping.
+    pub fn copy(&self, range: Range<usize>) -> Result<Vec<u8>> {
+        if range.end as u64 > self.length {
+            return Err(StorageError::corrupt("a chunk", "a pack lies outside"));
+        }
+        let mut out = vec![0; range.len()];
+        let read = self.file.file.read_exact_at(&mut out, self.start + range.start as u64);
+        read.map_err(|e| StorageError::file("read", &self.file.path, &e))?;
+        Ok(out)
+    }
 }
 
 /// What a chunk file holds.
@@ -70,6 +84,7 @@ impl ChunkFile {
         Ok(ChunkFile {
             number,
             path: path.to_owned(),
+            file: file.try_clone().map_err(|e| StorageError::file("open", path, &e))?,
             map,
             used: AtomicU64::new(used),
             newest: AtomicI64::new(i64::MIN),
@@ -111,7 +126,7 @@ impl ChunkFile {
         let whole = Mapped { file: self.clone(), start, length: rest.len() as u64 };
         let sealed = parse(head, 8 + length, whole)?;
         let (end, first, last) = match &sealed {
-            Sealed::Rows(chunk) => (chunk.mapped().size(), chunk.start(), chunk.end()),
+            Sealed::Rows(chunk) => (chunk.mapped().size(), chunk.start, chunk.end),
             Sealed::Series(chunk) => (chunk.mapped().size(), chunk.start, chunk.end),
         };
         if end > rest.len() as u64 {
@@ -125,8 +140,8 @@ impl ChunkFile {
 fn parse(head: &[u8], head_end: usize, whole: Mapped) -> Result<Sealed> {
     let mut cursor = Cursor::new(head);
     match cursor.byte()? {
-        1 => SealedChunk::parse(&mut cursor, head_end, whole).map(|c| Sealed::Rows(c.trimmed())),
-        2 => SealedSeries::parse(&mut cursor, head_end, whole).map(|c| Sealed::Series(c.trimmed())),
+        1 => SealedChunk::parse(&mut cursor, head_end, whole).map(Sealed::Rows),
+        2 => SealedSeries::parse(&mut cursor, head_end, whole).map(Sealed::Series),
         kind => Err(StorageError::corrupt("a chunk", format!("kind {kind} is unknown"))),
     }
 }
@@ -139,7 +154,7 @@ impl Mapped {
 }
 
 struct Writing {
-    file: File,
+    file: DiskFile,
     mapped: Arc<ChunkFile>,
     since: i64,
     dirty: bool,
@@ -148,23 +163,22 @@ struct Writing {
 /// All chunk files of a folder.
 pub struct ChunkFiles {
     folder: PathBuf,
+    /// The next file's number: none comes twice, since blocks say up to which file they reach.
+    next: AtomicU64,
     files: Mutex<Vec<Arc<ChunkFile>>>,
     writing: Mutex<Option<Writing>>,
 }
 
 impl ChunkFiles {
-    /// Opens the folder; gives each chunk, in the order they were written, to `each`, and each damage to `lost`.
-    pub fn open(folder: &Path, each: &mut dyn FnMut(Sealed) -> Result<()>, lost: &mut dyn FnMut(String)) -> Result<ChunkFiles> {
-        let mut found: Vec<(u64, PathBuf)> = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(|e| StorageError::file("list", folder, &e))? {
-            let path = entry.map_err(|e| StorageError::file("list", folder, &e))?.path();
-            if let Some(number) =
-                path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".chunks")).and_then(|n| n.parse().ok())
-            {
-                found.push((number, path));
-            }
-        }
-        found.sort();
+    /// Opens the folder; gives each chunk, in the order they were written, to `each`, and each damage to `lost`. Numbers up
+    /// to `before` have been used.
+    pub fn open(
+        folder: &Path,
+        before: u64,
+        each: &mut dyn FnMut(Sealed) -> Result<()>,
+        lost: &mut dyn FnMut(String),
+    ) -> Result<ChunkFiles> {
+        let found = disk::numbered(folder, "chunks")?;
         let last = found.last().map(|f| f.0);
         let mut files = Vec::new();
         for (number, path) in found {
@@ -172,13 +186,14 @@ impl ChunkFiles {
                 Ok(file) => files.push(file),
                 Err(e @ StorageError::Corrupt { .. }) => {
                     let aside = path.with_extension("damaged");
-                    std::fs::rename(&path, &aside).map_err(|e| StorageError::file("rename", &path, &e))?;
+                    disk::rename(&path, &aside)?;
                     lost(format!("{e}; the file is kept as {}", aside.display()));
                 }
                 Err(e) => return Err(e),
             }
         }
-        Ok(ChunkFiles { folder: folder.to_owned(), files: Mutex::new(files), writing: Mutex::new(None) })
+        let next = AtomicU64::new(last.unwrap_or(0).max(before) + 1);
+        Ok(ChunkFiles { folder: folder.to_owned(), next, files: Mutex::new(files), writing: Mutex::new(None) })
     }
 
     fn read(
@@ -232,7 +247,7 @@ impl ChunkFiles {
             return Err(StorageError::corrupt("chunk files", "BUG: none is open"));
         };
         let start = w.mapped.bytes();
-        w.file.write_all_at(bytes, start).map_err(|e| StorageError::file("write", &w.mapped.path, &e))?;
+        w.file.write_at(bytes, start)?;
         w.dirty = true;
         let (sealed, next) = w
             .mapped
@@ -243,32 +258,55 @@ impl ChunkFiles {
     }
 
     fn create(&self, now: i64, room: u64) -> Result<Writing> {
-        let number = self.files.lock().last().map_or(1, |f| f.number + 1);
+        let number = self.next.fetch_add(1, Relaxed);
         let path = self.folder.join(format!("{number:08}.chunks"));
-        let made = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        let file = made.map_err(|e| StorageError::file("create", &path, &e))?;
-        file.write_all_at(&header(CHUNKS), 0).map_err(|e| StorageError::file("write", &path, &e))?;
-        file.set_len(HEADER_BYTES as u64 + FILE_BYTES.max(room)).map_err(|e| StorageError::file("extend", &path, &e))?;
-        frame::sync_folder(&self.folder)?;
-        let mapped = Arc::new(ChunkFile::map(number, &path, &file, HEADER_BYTES as u64)?);
+        let file = DiskFile::create(&path)?;
+        file.write_at(&header(CHUNKS), 0)?;
+        file.set_length(HEADER_BYTES as u64 + FILE_BYTES.max(room))?;
+        disk::sync_folder(&self.folder)?;
+        let mapped = Arc::new(ChunkFile::map(number, &path, file.file(), HEADER_BYTES as u64)?);
         self.files.lock().push(mapped.clone());
         Ok(Writing { file, mapped, since: now, dirty: true })
     }
 
     fn close(&self, writing: &mut Option<Writing>) -> Result<()> {
-        if let Some(w) = writing.take() {
-            w.file.set_len(w.mapped.bytes()).map_err(|e| StorageError::file("truncate", &w.mapped.path, &e))?;
-            w.file.sync_all().map_err(|e| StorageError::file("sync", &w.mapped.path, &e))?;
+        // Kept open when that fails: what is not synced must not be forgotten.
+        if let Some(w) = writing.as_ref() {
+            w.file.set_length(w.mapped.bytes())?;
+            w.file.sync()?;
         }
+        *writing = None;
         Ok(())
     }
 
     /// Makes durable what was appended.
     pub fn sync(&self) -> Result<()> {
         if let Some(w) = self.writing.lock().as_mut().filter(|w| w.dirty) {
-            w.file.sync_data().map_err(|e| StorageError::file("sync", &w.mapped.path, &e))?;
+            w.file.sync()?;
             w.dirty = false;
         }
+        Ok(())
+    }
+
+    /// Closes the file being written; returns the number of the last file.
+    pub fn roll(&self) -> Result<u64> {
+        self.finish()?;
+        Ok(self.next.load(Relaxed) - 1)
+    }
+
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.lock().iter().map(|f| f.path.clone()).collect()
+    }
+
+    /// Deletes the files up to this number that hold nothing from this time on: it is in blocks.
+    pub fn retire_compacted(&self, through: u64, before: i64) -> Result<()> {
+        let mut files = self.files.lock();
+        let (gone, kept): (Vec<_>, Vec<_>) = files.iter().cloned().partition(|f| f.number <= through && f.newest() < before);
+        for file in gone {
+            disk::remove(&file.path)?;
+            file.retired.store(true, Relaxed);
+        }
+        *files = kept;
         Ok(())
     }
 
@@ -288,7 +326,7 @@ impl ChunkFiles {
             if !expired || Some(file.number) == current {
                 break;
             }
-            std::fs::remove_file(&file.path).map_err(|e| StorageError::file("delete", &file.path, &e))?;
+            disk::remove(&file.path)?;
             file.retired.store(true, Relaxed);
             total -= file.bytes();
             files.remove(0);

@@ -114,6 +114,15 @@ impl Encoder {
     }
 }
 
+/// How many rows of an encoded column have a sample.
+pub fn count_samples(column: &[u8], rows: usize) -> Result<usize> {
+    let mut cursor = Cursor::new(column);
+    if cursor.byte()? & PRESENCE == 0 {
+        return Ok(rows);
+    }
+    Ok(cursor.take(rows.div_ceil(8))?.iter().map(|b| b.count_ones() as usize).sum())
+}
+
 /// Memory that decoding reuses from column to column.
 #[derive(Default)]
 pub struct Decoder {

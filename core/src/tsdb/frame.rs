@@ -7,11 +7,11 @@
 //! A reader that meets damage looks for the next frame mark and says what it left out. A version or feature that it does
 //! not know is refused: a newer Bellbuoy wrote the file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::disk::DiskFile;
 use super::varint::Cursor;
 use super::{Result, StorageError};
 
@@ -33,6 +33,8 @@ pub struct Kind {
 pub const WAL: Kind = Kind { letter: b'W', version: 1, noun: "log segment" };
 pub const CATALOG: Kind = Kind { letter: b'G', version: 1, noun: "catalog" };
 pub const CHUNKS: Kind = Kind { letter: b'C', version: 1, noun: "chunk file" };
+pub const TOMBSTONES: Kind = Kind { letter: b'T', version: 1, noun: "list of deletions" };
+pub const BLOCK: Kind = Kind { letter: b'B', version: 1, noun: "block" };
 
 pub fn header(kind: Kind) -> [u8; HEADER_BYTES] {
     let mut out = [0; HEADER_BYTES];
@@ -116,35 +118,30 @@ impl<'a> Iterator for Frames<'a> {
 
 /// A file that grows by whole frames. A write that fails leaves no half frame behind it.
 pub struct FrameFile {
-    file: File,
-    path: PathBuf,
+    file: DiskFile,
     length: u64,
     dirty: bool,
 }
 
 impl FrameFile {
     pub fn create(kind: Kind, path: &Path) -> Result<FrameFile> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
-        let file = file.map_err(|e| StorageError::file("create", path, &e))?;
-        let mut out = FrameFile { file, path: path.to_owned(), length: 0, dirty: false };
+        let mut out = FrameFile { file: DiskFile::create(path)?, length: 0, dirty: false };
         out.append(&header(kind))?;
         Ok(out)
     }
 
     /// Opens at the end of the last whole frame; what lies behind it is cut off.
     pub fn resume(path: &Path, length: usize) -> Result<FrameFile> {
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| StorageError::file("open", path, &e))?;
-        file.set_len(length as u64).map_err(|e| StorageError::file("truncate", path, &e))?;
-        Ok(FrameFile { file, path: path.to_owned(), length: length as u64, dirty: true })
+        let file = DiskFile::open(path)?;
+        file.set_length(length as u64)?;
+        Ok(FrameFile { file, length: length as u64, dirty: true })
     }
 
-    /// Appends bytes that hold whole frames; returns where they start.
+    /// Appends bytes that hold whole frames; returns where they start. What was written by an append that failed is
+    /// overwritten by the next one, or cut off at the next start.
     pub fn append(&mut self, bytes: &[u8]) -> Result<u64> {
         let start = self.length;
-        if let Err(e) = self.file.write_all_at(bytes, start) {
-            // What was written of it is overwritten by the next append, or cut off at the next start.
-            return Err(StorageError::file("write", &self.path, &e));
-        }
+        self.file.write_at(bytes, start)?;
         self.length += bytes.len() as u64;
         self.dirty = true;
         Ok(start)
@@ -152,7 +149,7 @@ impl FrameFile {
 
     pub fn sync(&mut self) -> Result<()> {
         if self.dirty {
-            self.file.sync_data().map_err(|e| StorageError::file("sync", &self.path, &e))?;
+            self.file.sync()?;
             self.dirty = false;
         }
         Ok(())
@@ -163,11 +160,7 @@ impl FrameFile {
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub fn file(&self) -> &File {
-        &self.file
+        self.file.path()
     }
 }
 
@@ -177,19 +170,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Makes the names in a folder durable.
-pub fn sync_folder(path: &Path) -> Result<()> {
-    File::open(path).and_then(|f| f.sync_all()).map_err(|e| StorageError::file("sync", path, &e))
-}
-
-/// Replaces a file as a whole: there is the old one or the new one, never a half.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let next = path.with_extension("new");
-    let written = File::create(&next)
-        .and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all()))
-        .and_then(|()| std::fs::rename(&next, path));
-    written.map_err(|e| StorageError::file("write", path, &e))?;
-    path.parent().map_or(Ok(()), sync_folder)
+/// Keeps a copy of a file of which not all could be read, before it is written to or deleted; returns its path.
+pub fn keep_damaged(path: &Path) -> Result<PathBuf> {
+    let aside = path.with_extension("damaged");
+    std::fs::copy(path, &aside).map_err(|e| StorageError::file("copy", path, &e))?;
+    Ok(aside)
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 //! columns of the rows in its open chunk: a target that comes with another set gets the union, and what was absent for a
 //! whole chunk leaves it with the seal.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::chunk::{widen, OpenChunk, SealedChunk};
+use super::chunk::{widen, OpenChunk, Reading, SealedChunk};
+use super::codec::Decoder;
 use super::columns::{ColumnSet, MISSING};
 use super::storage::Inner;
 use super::wal::Row;
@@ -22,8 +23,6 @@ pub struct Group {
     pub pool: Str,
     pub labels: Labels,
     state: Mutex<State>,
-    /// Whether someone may still append.
-    pub active: AtomicBool,
 }
 
 #[derive(Default)]
@@ -63,7 +62,7 @@ pub struct GroupView {
 
 impl Group {
     pub fn new(id: u32, pool: Str, labels: Labels) -> Group {
-        Group { id, pool, labels, state: Mutex::default(), active: AtomicBool::new(false) }
+        Group { id, pool, labels, state: Mutex::default() }
     }
 
     /// Stores a row: a value, or `ABSENT`, for each column of the set.
@@ -73,6 +72,9 @@ impl Group {
         if state.last_time.is_some_and(|last| time <= last) {
             storage.counters.rejected.fetch_add(1, Relaxed);
             return Ok(Appended { rejected: true, ..Appended::default() });
+        }
+        if state.set.is_none() {
+            state.recall()?;
         }
         let set = state.fit(storage, columns)?;
         let mut next = vec![ABSENT; set.len()];
@@ -110,6 +112,9 @@ impl Group {
 
     /// Writes the next row to the log and the open chunk. The state changes only when the log has taken it.
     fn store(&self, storage: &Inner, state: &mut State, time: i64, set: &Arc<ColumnSet>, next: Vec<f64>) -> Result<()> {
+        if time < storage.frontier() {
+            return self.store_late(storage, state, time, set, next);
+        }
         let mut record = Vec::with_capacity(next.len() / 2 + 16);
         let mut full;
         loop {
@@ -132,6 +137,20 @@ impl Group {
         if state.open.len() >= storage.rows_of(self.id, state.sealed.is_empty()) {
             self.seal_state(storage, state)?;
         }
+        Ok(())
+    }
+
+    /// Blocks reach further than this time: the samples take the general path, which brings them into a block of their own.
+    /// The open chunk is sealed, as it was for those blocks: the row does not come into it, and the next is a full one.
+    fn store_late(&self, storage: &Inner, state: &mut State, time: i64, set: &ColumnSet, next: Vec<f64>) -> Result<()> {
+        if !state.open.is_empty() {
+            self.seal_state(storage, state)?;
+        }
+        let present = set.columns.iter().zip(&next).filter(|(_, v)| !is_absent(**v));
+        let samples: Vec<(Labels, i64, f64)> = present.map(|(c, v)| (c.series(&self.labels), time, *v)).collect();
+        storage.append_uncounted(&samples)?;
+        state.row = next;
+        state.last_time = Some(time);
         Ok(())
     }
 
@@ -159,19 +178,41 @@ impl Group {
         (!state.open.is_empty()).then_some(state.open.segment)
     }
 
-    /// Drops chunks whose file is gone; false when nothing is left.
-    pub fn retire(&self) -> bool {
+    /// Drops chunks that blocks have taken over, or whose file is gone; false when nothing is left.
+    pub fn retire(&self, compacted: i64) -> bool {
         let mut state = self.state.lock();
-        state.sealed.retain(|c| !c.mapped().file.retired.load(Relaxed));
+        state.sealed.retain(|c| c.end >= compacted && !c.mapped().file.retired.load(Relaxed));
         !state.sealed.is_empty() || !state.open.is_empty()
     }
 
-    pub fn view(&self, start: i64, end: i64) -> GroupView {
+    /// The chunks with rows in the bounds of whose sets `wanted` wants something.
+    pub fn view(&self, start: i64, end: i64, wanted: &mut dyn FnMut(&Arc<ColumnSet>) -> bool) -> GroupView {
         let state = self.state.lock();
-        let sealed = state.sealed.iter().filter(|c| c.start() <= end && c.end() >= start).cloned().collect();
+        let overlapping = state.sealed.iter().filter(|c| c.start <= end && c.end >= start);
+        let sealed = overlapping.filter(|c| c.set.as_ref().is_some_and(&mut *wanted)).cloned().collect();
         let times = &state.open.times;
         let overlaps = times.first().is_some_and(|t| *t <= end) && times.last().is_some_and(|t| *t >= start);
-        GroupView { sealed, open: overlaps.then(|| state.open.clone()) }
+        let open = overlaps && state.open.set().is_some_and(wanted);
+        GroupView { sealed, open: open.then(|| state.open.clone()) }
+    }
+
+    /// The sealed chunks with rows in the bounds.
+    pub fn sealed(&self, start: i64, end: i64) -> Vec<Arc<SealedChunk>> {
+        self.state.lock().sealed.iter().filter(|c| c.start <= end && c.end >= start).cloned().collect()
+    }
+
+    /// Seals the open chunk if it has a row before this time.
+    pub(super) fn seal_before(&self, storage: &Inner, time: i64) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.open.times.first().is_some_and(|t| *t < time) {
+            self.seal_state(storage, &mut state)?;
+        }
+        Ok(())
+    }
+
+    /// The time of the last row.
+    pub fn last_time(&self) -> Option<i64> {
+        self.state.lock().last_time
     }
 
     /// The series that have a value in the last row, and the bytes of the open chunk.
@@ -183,7 +224,7 @@ impl Group {
     /// The times of the first and the last row that are still held.
     pub fn time_range(&self) -> Option<(i64, i64)> {
         let state = self.state.lock();
-        let first = state.sealed.iter().map(|c| c.start()).chain(state.open.times.first().copied()).min()?;
+        let first = state.sealed.iter().map(|c| c.start).chain(state.open.times.first().copied()).min()?;
         Some((first, state.last_time.unwrap_or(first)))
     }
 
@@ -197,13 +238,15 @@ impl Group {
 
     // --- what replay does
 
-    /// Takes a chunk that was found in a file.
-    pub fn restore_sealed(&self, chunk: SealedChunk) {
+    /// Takes a chunk that was found in a file; what lies before the frontier is in a block.
+    pub fn restore_sealed(&self, chunk: SealedChunk, frontier: i64) {
         let mut state = self.state.lock();
-        state.next = state.next.max(chunk.first + chunk.times.len() as u64);
+        state.next = state.next.max(chunk.first + u64::from(chunk.rows));
         state.open.first = state.next;
-        state.last_time = state.last_time.max(Some(chunk.end()));
-        state.sealed.push(Arc::new(chunk));
+        state.last_time = state.last_time.max(Some(chunk.end));
+        if chunk.end >= frontier {
+            state.sealed.push(Arc::new(chunk));
+        }
     }
 
     /// Takes a row from the log, in the set that it was written with. Rows that chunks have already are passed over.
@@ -217,9 +260,11 @@ impl Group {
         segment: u64,
     ) -> Result<()> {
         let mut state = self.state.lock();
-        if number < state.next || state.last_time.is_some_and(|last| time <= last) {
-            // Sealed already. It is still the predecessor of the next row.
-            if number + 1 == state.next {
+        if number < state.next || state.last_time.is_some_and(|last| time <= last) || time < storage.frontier() {
+            // Sealed already, or in a block. It is still the predecessor of the next row.
+            if number + 1 >= state.next {
+                state.next = number + 1;
+                state.last_time = state.last_time.max(Some(time));
                 state.set = Some(set.clone());
                 state.row = values.to_vec();
             }
@@ -259,6 +304,22 @@ impl State {
         self.row = next;
         self.last_time = Some(time);
         self.next += 1;
+    }
+
+    /// After a restart that found nothing of the group in the log: the last row, from the last chunk.
+    fn recall(&mut self) -> Result<()> {
+        let Some((chunk, set)) = self.sealed.last().and_then(|c| c.set.clone().map(|set| (c.clone(), set))) else {
+            return Ok(());
+        };
+        let opened = chunk.open()?;
+        let columns: Vec<(usize, usize)> = (0..set.len()).filter_map(|c| opened.slot(c as u32).map(|s| (c, s))).collect();
+        let slots: Vec<usize> = columns.iter().map(|c| c.1).collect();
+        let mut row = vec![ABSENT; set.len()];
+        opened.read(&slots, Reading::Mapped, &mut Decoder::default(), &mut |at, values| {
+            row[columns[at].0] = values[values.len() - 1];
+        })?;
+        (self.row, self.set) = (row, Some(set));
+        Ok(())
     }
 
     /// Makes the group's set hold these columns, and the last row fit it. Returns the set.

@@ -9,7 +9,7 @@
 //! pack:   64 series: times, then values (see codec.rs), zstd
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -37,6 +37,9 @@ struct State {
     open: Vec<(i64, f64)>,
     sealed: Vec<(Arc<SealedSeries>, usize)>,
 }
+
+/// A sealed chunk of many series, and the entry in it.
+pub type SealedPiece = (Arc<SealedSeries>, usize);
 
 /// A series and the samples of it that are being sealed.
 type Taken = (Arc<LooseSeries>, Vec<(i64, f64)>);
@@ -82,15 +85,16 @@ impl LooseSeries {
     pub fn view(&self, start: i64, end: i64) -> LooseView {
         let state = self.state.lock();
         let open = state.open.partition_point(|s| s.0 < start)..state.open.partition_point(|s| s.0 <= end);
-        let overlaps =
-            |(chunk, at): &&(Arc<SealedSeries>, usize)| chunk.entries[*at].start <= end && chunk.entries[*at].end >= start;
+        let overlaps = |(chunk, at): &&(Arc<SealedSeries>, usize)| {
+            chunk.entries[*at].start <= end && chunk.entries[*at].end >= start.max(chunk.compacted())
+        };
         LooseView { open: state.open[open].to_vec(), sealed: state.sealed.iter().filter(overlaps).cloned().collect() }
     }
 
-    /// Drops pieces whose file is gone; false when nothing is left.
+    /// Drops pieces that blocks have taken over, or whose file is gone; false when nothing is left.
     fn retire(&self) -> bool {
         let mut state = self.state.lock();
-        state.sealed.retain(|(chunk, _)| !chunk.bytes.file.retired.load(Relaxed));
+        state.sealed.retain(|(chunk, at)| chunk.entries[*at].end >= chunk.compacted() && !chunk.bytes.file.retired.load(Relaxed));
         !state.sealed.is_empty() || !state.open.is_empty()
     }
 }
@@ -183,6 +187,17 @@ impl LooseStore {
             Some(name) => inner.by_name.get(name).cloned().unwrap_or_default(),
             None => inner.by_id.values().cloned().collect(),
         }
+    }
+
+    /// The sealed pieces of all series that no block has yet, of chunk files up to this number.
+    pub fn sealed(&self, through: u64) -> Vec<(Arc<LooseSeries>, Vec<SealedPiece>)> {
+        let mut all = self.candidates(None);
+        all.sort_by_key(|s| s.id);
+        let pieces = |series: &Arc<LooseSeries>| {
+            let state = series.state.lock();
+            state.sealed.iter().filter(|(chunk, _)| chunk.mapped().file.number <= through).cloned().collect::<Vec<_>>()
+        };
+        all.into_iter().map(|s| (pieces(&s), s)).filter(|(p, _)| !p.is_empty()).map(|(p, s)| (s, p)).collect()
     }
 
     /// Seals all open logs as chunks that `write` stores. Samples added meanwhile stay open.
@@ -290,7 +305,8 @@ pub struct SealedSeries {
     pub start: i64,
     pub end: i64,
     pub entries: Vec<SealedEntry>,
-    head_end: usize,
+    /// Samples before this are in a block.
+    compacted: AtomicI64,
     packs: Vec<Pack>,
     bytes: Mapped,
 }
@@ -318,13 +334,16 @@ impl SealedSeries {
         if packs.len() != entries.len().div_ceil(PACK_COLUMNS) || entries.is_empty() {
             return Err(StorageError::corrupt("a chunk", "it has too few packs"));
         }
-        Ok(SealedSeries { start, end, entries, head_end, packs, bytes })
+        let bytes = bytes.trimmed(packs.last().map_or(head_end, Pack::end));
+        Ok(SealedSeries { start, end, entries, compacted: AtomicI64::new(i64::MIN), packs, bytes })
     }
 
-    pub fn trimmed(mut self) -> SealedSeries {
-        let end = self.packs.last().map_or(self.head_end, Pack::end);
-        self.bytes = self.bytes.trimmed(end);
-        self
+    pub fn compacted(&self) -> i64 {
+        self.compacted.load(Relaxed)
+    }
+
+    pub fn set_compacted(&self, before: i64) {
+        self.compacted.store(before, Relaxed);
     }
 
     pub fn mapped(&self) -> &Mapped {
@@ -333,19 +352,31 @@ impl SealedSeries {
 
     /// The samples of one entry.
     pub fn read(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<(i64, f64)>> {
+        let mut pack = self.read_to(at, decoder)?;
+        pack.pop().ok_or_else(|| StorageError::corrupt("a chunk", "BUG: a series has no place in its pack"))
+    }
+
+    /// The samples of each entry of a pack.
+    pub fn read_pack(&self, pack: usize, decoder: &mut Decoder) -> Result<Vec<Vec<(i64, f64)>>> {
+        self.read_to(((pack + 1) * PACK_COLUMNS).min(self.entries.len()) - 1, decoder)
+    }
+
+    /// The entries of a pack up to one of them.
+    fn read_to(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<Vec<(i64, f64)>>> {
         let pack = at / PACK_COLUMNS;
-        let inflated = self.packs[pack].inflate(self.bytes.bytes())?;
+        let inflated = self.packs[pack].inflate(self.packs[pack].mapped(&self.bytes)?)?;
         let mut cursor = Cursor::new(&inflated);
         let mut values = Vec::new();
-        let mut times = Vec::new();
+        let mut out = Vec::new();
         for entry in &self.entries[pack * PACK_COLUMNS..=at] {
-            times = codec::decode_integers(&mut cursor, entry.count)?;
-            decoder.decode(&mut cursor, entry.count, &mut values)?;
+            let times = codec::decode_integers(&mut cursor, entry.count)?;
+            decoder.decode(&mut cursor, times.len(), &mut values)?;
+            out.push(times.into_iter().zip(values.iter().copied()).collect());
         }
-        Ok(times.into_iter().zip(values).collect())
+        Ok(out)
     }
 
     pub fn verify(&self) -> Result<()> {
-        self.packs.iter().try_for_each(|p| p.inflate(self.bytes.bytes()).map(|_| ()))
+        self.packs.iter().try_for_each(|p| p.inflate(p.mapped(&self.bytes)?).map(|_| ()))
     }
 }

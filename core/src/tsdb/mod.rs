@@ -4,24 +4,34 @@
 //! * `row`: a row as the difference to its predecessor; the form of both the log and the open chunk.
 //! * `codec`: many rows of one column, small; the form of sealed chunks.
 //! * `chunk`, `chunkfile`: rows while they are being added; columns once sealed, in files that are mapped.
+//! * `block`, `blockwriter`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger.
 //! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes.
+//! * `disk`: every change of files and names, and what makes them durable.
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
+//! * `tombstones`: what was deleted.
 //! * `storage`: opens, replays, commits, retires. `select`: finds series and gathers their samples.
 //! * `python`: all of this, as `_core.pyi` has it.
 
+pub mod block;
+pub mod blockwriter;
 pub mod catalog;
 pub mod chunk;
 pub mod chunkfile;
 pub mod codec;
 pub mod columns;
+pub mod compaction;
+pub mod disk;
 pub mod frame;
 pub mod group;
 pub mod loose;
 pub mod matcher;
+#[cfg(test)]
+mod power;
 pub mod python;
 pub mod row;
 pub mod select;
 pub mod storage;
+pub mod tombstones;
 pub mod varint;
 pub mod wal;
 

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Column;
+use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
 use super::group::Group;
 use super::matcher::Selector;
 use super::select;
@@ -75,7 +76,7 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 #[pymethods]
 impl PyStorage {
     #[new]
-    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 48))]
+    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 48, progress = None))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -83,6 +84,7 @@ impl PyStorage {
         retention_bytes: u64,
         commit_seconds: f64,
         chunk_rows: usize,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<PyStorage> {
         if !(1..=super::chunk::ROWS_LIMIT).contains(&chunk_rows) {
             return Err(PyValueError::new_err(format!("chunk_rows is {chunk_rows}: choose 1 to {}", super::chunk::ROWS_LIMIT)));
@@ -93,8 +95,16 @@ impl PyStorage {
             commit_interval: seconds("commit_seconds", commit_seconds)?,
             chunk_rows,
         };
-        let storage = py.detach(|| Storage::open(&path, options))?;
-        Ok(PyStorage { storage: Arc::new(storage) })
+        let mut failed = None;
+        let mut tell = |what: &str, done: usize, all: usize| {
+            let Some(progress) = progress.as_ref().filter(|_| failed.is_none()) else { return };
+            failed = Python::attach(|py| progress.call1(py, (what, done, all)).err());
+        };
+        let storage = py.detach(|| Storage::open(&path, options, &mut tell))?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(PyStorage { storage: Arc::new(storage) }),
+        }
     }
 
     #[pyo3(signature = (matchers, start, end, *, max_samples = 0))]
@@ -174,6 +184,13 @@ impl PyStorage {
         Ok(py.detach(|| self.storage.inner.tidy())?)
     }
 
+    /// Moves to blocks what is settled, or all there is, and merges blocks; returns how many it wrote.
+    #[pyo3(signature = (*, everything = false))]
+    fn compact(&self, py: Python<'_>, everything: bool) -> PyResult<usize> {
+        let settled = if everything { -BLOCK_MILLISECONDS } else { SETTLED_MILLISECONDS };
+        Ok(py.detach(|| self.storage.inner.compact(settled))?)
+    }
+
     /// What was damaged or left out when the folder was opened, in words.
     fn losses(&self) -> Vec<String> {
         self.storage.inner.losses.lock().clone()
@@ -198,6 +215,7 @@ impl PyStorage {
         });
         let (sets, columns) = inner.sets.sweep();
         let (wal_bytes, segments, chunk_bytes, files, catalog_bytes) = inner.disk();
+        let blocks: Vec<u64> = inner.layout.read().blocks.iter().map(|b| b.bytes()).collect();
         let counters = &inner.counters;
         let out = PyDict::new(py);
         for (name, value) in [
@@ -218,6 +236,8 @@ impl PyStorage {
             ("wal_waiting_bytes", inner.wal.waiting() as u64),
             ("chunk_bytes", chunk_bytes),
             ("chunk_files", files as u64),
+            ("blocks", blocks.len() as u64),
+            ("block_bytes", blocks.iter().sum::<u64>()),
             ("catalog_bytes", catalog_bytes),
             ("commits", counters.commits.load(Relaxed)),
             ("commit_failures", counters.commit_failures.load(Relaxed)),
@@ -230,12 +250,27 @@ impl PyStorage {
 
     /// The times of the first and the last sample; None when there is none.
     fn time_range(&self, py: Python<'_>) -> Option<(i64, i64)> {
-        let inner = &self.storage.inner;
-        py.detach(|| {
-            let groups = inner.groups.read().all.clone();
-            let ranges = groups.iter().filter_map(|g| g.time_range()).chain(inner.loose.time_range());
-            ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-        })
+        py.detach(|| self.storage.inner.time_range())
+    }
+
+    /// Hides the samples with start <= t <= end of the series that match any of the selectors; returns how many series.
+    #[pyo3(name = "delete")]
+    fn delete_series(&self, py: Python<'_>, lists: Vec<MatcherList>, start: i64, end: i64) -> PyResult<usize> {
+        if lists.is_empty() {
+            return Err(PyValueError::new_err("cannot delete without a selector: give one, such as {job=\"x\"}"));
+        }
+        let selectors = selectors(lists)?;
+        Ok(py.detach(|| self.storage.inner.delete(&selectors, start, end))?)
+    }
+
+    /// Writes the blocks that hold deleted samples anew, without them; returns how many.
+    fn clean(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(py.detach(|| self.storage.inner.clean())?)
+    }
+
+    /// All that was appended until now as a data folder of its own, on the same disk.
+    fn snapshot(&self, py: Python<'_>, target: PathBuf) -> PyResult<()> {
+        Ok(py.detach(|| self.storage.inner.snapshot(&target))?)
     }
 
     fn metrics_by_name(&self, py: Python<'_>, limit: usize) -> Vec<(String, u64)> {

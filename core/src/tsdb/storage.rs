@@ -5,13 +5,14 @@
 //! catalog        what ids mean                      (catalog.rs)
 //! wal/N.wal      rows and samples not yet sealed    (wal.rs)
 //! chunks/N.chunks  sealed chunks                    (chunkfile.rs)
+//! blocks/N.block   what is older                    (block.rs, compaction.rs)
 //! ```
 //! A thread of its own commits at an interval and tidies up. An append waits for a lock of its group and for the copy of
 //! a record, never for a disk.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,14 +21,18 @@ use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustc_hash::FxBuildHasher;
 
-use super::catalog::{self, Catalog, Entry};
+use super::catalog::{self, Catalog, Entry, Used};
 use super::chunk::{widen, OpenChunk, SealedChunk};
 use super::chunkfile::{ChunkFiles, Sealed};
 use super::codec::Encoder;
 use super::columns::{Column, ColumnSet, ColumnSets};
+use super::compaction::{Layout, BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
+use super::disk;
+use super::frame;
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
 use super::row;
+use super::tombstones::Tombstones;
 use super::varint::Cursor;
 use super::wal::{self, Record, Wal};
 use super::{Result, StorageError};
@@ -45,8 +50,10 @@ pub struct Options {
 const TIDY_INTERVAL: Duration = Duration::from_secs(30);
 /// A group without a new row for this long is sealed, so that the log need not keep it.
 const IDLE_MILLISECONDS: i64 = 10 * 60 * 1000;
-/// Open samples of the general path; more are sealed.
+/// Open samples of the general path, at least; more are sealed. And how many of each series: few would cost as much again
+/// in heads.
 const LOOSE_LIMIT: u64 = 1 << 18;
+const LOOSE_SAMPLES: u64 = 32;
 /// Closed segments that may wait for slow groups before those are sealed for them.
 const SEGMENTS_LIMIT: u64 = 8;
 
@@ -68,8 +75,15 @@ pub struct Inner {
     pub counters: Counters,
     pub loose: LooseStore,
     pub groups: RwLock<Groups>,
+    pub layout: RwLock<Layout>,
+    /// Held by the one who compacts.
+    pub compacting: Mutex<()>,
+    pub block_folder: PathBuf,
+    pub tombstones: Tombstones,
+    pub files: ChunkFiles,
+    /// Groups take no row before this: it is, or soon will be, in blocks.
+    frontier: AtomicI64,
     catalog: Mutex<Catalog>,
-    files: ChunkFiles,
     encoder: Mutex<Encoder>,
     /// What was damaged at the start, in words.
     pub losses: Mutex<Vec<String>>,
@@ -93,9 +107,12 @@ pub struct Storage {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Told of how far opening is: what is being read, how many are done, how many there are.
+pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
+
 impl Storage {
-    pub fn open(folder: &Path, options: Options) -> Result<Storage> {
-        let inner = Arc::new(open(folder, options)?);
+    pub fn open(folder: &Path, options: Options, progress: &mut Progress<'_>) -> Result<Storage> {
+        let inner = Arc::new(open(folder, options, progress)?);
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let (worker, signal) = (inner.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("storage".into()).spawn(move || work(&worker, &signal));
@@ -169,7 +186,7 @@ fn work(inner: &Inner, stop: &(Mutex<bool>, Condvar)) {
         let mut done = inner.commit();
         if tidied.elapsed() >= TIDY_INTERVAL {
             tidied = Instant::now();
-            done = done.and_then(|()| inner.tidy());
+            done = done.and_then(|()| inner.tidy()).and_then(|()| inner.compact(SETTLED_MILLISECONDS).map(|_| ()));
         }
         if let Err(e) = done {
             inner.counters.commit_failures.fetch_add(1, Relaxed);
@@ -209,18 +226,15 @@ impl Inner {
     pub fn group(&self, pool: &str, labels: &Labels) -> Result<Arc<Group>> {
         let key = (Str::from(pool), labels.clone());
         if let Some(known) = self.groups.read().by_key.get(&key) {
-            known.active.store(true, Relaxed);
             return Ok(known.clone());
         }
         let mut groups = self.groups.write();
         if let Some(known) = groups.by_key.get(&key) {
-            known.active.store(true, Relaxed);
             return Ok(known.clone());
         }
         let id = groups.next_id;
         self.record(&Entry::Group { id, pool, labels })?;
         let group = groups.insert(id, key.0, key.1);
-        group.active.store(true, Relaxed);
         Ok(group)
     }
 
@@ -244,6 +258,14 @@ impl Inner {
 
     pub fn append_samples(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
         self.check_open()?;
+        let added = self.append_uncounted(samples)?;
+        self.counters.samples.fetch_add(added, Relaxed);
+        self.counters.duplicates.fetch_add(samples.len() as u64 - added, Relaxed);
+        Ok(added)
+    }
+
+    /// The same, for who counts the samples.
+    pub fn append_uncounted(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
         let series: Vec<_> = samples
             .iter()
             .map(|(labels, _, _)| self.loose.series(labels, &mut |id| self.catalog.lock().record(&Entry::Series { id, labels })))
@@ -254,8 +276,6 @@ impl Inner {
         let added = entries.iter().zip(&series).filter(|(e, s)| s.add(e.1, e.2)).count() as u64;
         self.loose.added(added, segment);
         drop(appending);
-        self.counters.samples.fetch_add(added, Relaxed);
-        self.counters.duplicates.fetch_add(samples.len() as u64 - added, Relaxed);
         Ok(added)
     }
 
@@ -278,7 +298,15 @@ impl Inner {
         Ok(())
     }
 
-    fn seal_loose(&self) -> Result<()> {
+    pub fn frontier(&self) -> i64 {
+        self.frontier.load(Relaxed)
+    }
+
+    pub fn set_frontier(&self, time: i64) {
+        self.frontier.store(time, Relaxed);
+    }
+
+    pub fn seal_loose(&self) -> Result<()> {
         self.loose.seal(self.wal.segment(), &mut self.encoder.lock(), &mut |bytes| match self.files.append(bytes, self.now())? {
             Sealed::Series(chunk) => Ok(Arc::new(chunk)),
             Sealed::Rows(_) => Err(StorageError::corrupt("a chunk", "BUG: series were read back as rows")),
@@ -299,19 +327,30 @@ impl Inner {
         let oldest = segment.saturating_sub(SEGMENTS_LIMIT);
         let idle = self.now() - IDLE_MILLISECONDS;
         groups.iter().try_for_each(|g| g.seal_if_idle(self, idle, oldest))?;
-        if self.loose.open_samples() > LOOSE_LIMIT || self.loose.needed_segment() < oldest {
+        let limit = LOOSE_LIMIT.max(LOOSE_SAMPLES * self.loose.count() as u64);
+        if self.loose.open_samples() > limit || self.loose.needed_segment() < oldest {
             self.seal_loose()?;
         }
         self.cut_log(&groups, segment)?;
+        drop(groups);
         let before = self.now().saturating_sub(self.options.retention.as_millis() as i64);
-        if self.files.retire(before, self.options.retention_bytes)? > 0 {
-            self.retire(&groups);
-        }
+        let ((wal, _), (chunks, _)) = (self.wal.size(), self.files.size());
+        self.retire_blocks(before, self.options.retention_bytes, wal + chunks)?;
+        let alone = self.layout.read().blocks.is_empty();
+        self.files.retire(before, if alone { self.options.retention_bytes } else { 0 })?;
+        self.retire(self.layout.read().frontier);
         Ok(())
     }
 
+    /// A durable copy of the catalog as it is.
+    pub fn copy_catalog(&self, target: &Path) -> Result<()> {
+        let mut catalog = self.catalog.lock();
+        catalog.commit()?;
+        disk::replace(target, &frame::read(catalog.path())?)
+    }
+
     /// Deletes log segments of which all is sealed and durable.
-    fn cut_log(&self, groups: &[Arc<Group>], segment: u64) -> Result<()> {
+    pub fn cut_log(&self, groups: &[Arc<Group>], segment: u64) -> Result<()> {
         let needed = groups
             .iter()
             .filter_map(|g| g.needed_segment())
@@ -325,10 +364,24 @@ impl Inner {
         self.wal.truncate(needed)
     }
 
-    fn retire(&self, groups: &[Arc<Group>]) {
-        for group in groups {
-            group.retire();
-        }
+    /// Forgets chunks that are gone or in blocks, and whoever has nothing left.
+    pub fn retire(&self, frontier: i64) {
+        let mut groups = self.groups.write();
+        let Groups { all, by_key, .. } = &mut *groups;
+        all.retain(|group| {
+            let left = group.retire(frontier);
+            // One that paused knows what its last row had. Held by the two tables only: nobody is about to append.
+            let recent = group.last_time().is_some_and(|t| t.saturating_add(BLOCK_MILLISECONDS) >= frontier);
+            if left || recent || Arc::strong_count(group) > 2 {
+                return true;
+            }
+            let key = (group.pool.clone(), group.labels.clone());
+            if by_key.get(&key).is_some_and(|known| Arc::ptr_eq(known, group)) {
+                by_key.remove(&key);
+            }
+            false
+        });
+        drop(groups);
         self.loose.retire();
         self.sets.sweep();
     }
@@ -351,11 +404,12 @@ impl Groups {
 }
 
 /// Takes the folder, reads what is in it, replays the log.
-fn open(folder: &Path, options: Options) -> Result<Inner> {
-    let (wal_folder, chunk_folder) = (folder.join("wal"), folder.join("chunks"));
-    for path in [folder, &wal_folder, &chunk_folder] {
-        std::fs::create_dir_all(path).map_err(|e| StorageError::file("create", path, &e))?;
+fn open(folder: &Path, options: Options, progress: &mut Progress<'_>) -> Result<Inner> {
+    let [wal_folder, chunk_folder, block_folder] = ["wal", "chunks", "blocks"].map(|name| folder.join(name));
+    for path in [folder, &wal_folder, &chunk_folder, &block_folder] {
+        disk::create_folder(path)?;
     }
+    disk::sync_folder(folder)?;
     let lock = take_lock(folder)?;
     let sets = ColumnSets::default();
     let (catalog, known) = catalog::open(&folder.join("catalog"), &sets)?;
@@ -364,7 +418,7 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
     let mut losses = Vec::new();
     if known.lost > 0 {
         losses.push(format!(
-            "{} bytes of {} were damaged; series that they described are left out",
+            "{} bytes of {} were damaged; series that they described are left out, and a copy is kept beside it",
             known.lost,
             folder.join("catalog").display()
         ));
@@ -378,24 +432,36 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         let (pool, labels) = known.groups[&id].clone();
         by_id.insert(id, groups.insert(id, pool, labels));
     }
-    for (id, labels) in known.series {
-        loose.restore(id, labels);
+    for (id, labels) in &known.series {
+        loose.restore(*id, labels.clone());
     }
+    let mut used = Used::default();
+    progress("block", 0, 0);
+    let layout = Layout::open(&block_folder, &mut |loss| losses.push(loss))?;
+    let tombstones = Tombstones::open(&folder.join("tombstones"), &mut |loss| losses.push(loss))?;
     let mut without_meaning = 0u64;
+    progress("chunk file", 0, 0);
     let files = ChunkFiles::open(
         &chunk_folder,
+        layout.chunk_files,
         &mut |sealed| {
             match sealed {
                 Sealed::Rows(mut chunk) => {
+                    used.groups.insert(chunk.group);
+                    used.sets.insert(chunk.set_id);
                     chunk.set = known.sets.get(&chunk.set_id).cloned();
                     match by_id.get(&chunk.group).filter(|_| chunk.set.is_some()) {
-                        Some(group) => group.restore_sealed(chunk),
+                        Some(group) => group.restore_sealed(chunk, layout.frontier),
                         None => without_meaning += 1,
                     }
                 }
                 Sealed::Series(chunk) => {
+                    if chunk.mapped().file.number <= layout.chunk_files {
+                        chunk.set_compacted(layout.frontier);
+                    }
                     let chunk = Arc::new(chunk);
                     for (at, entry) in chunk.entries.iter().enumerate() {
+                        used.series.insert(entry.series);
                         match loose.by_id(entry.series) {
                             Some(series) => series.add_sealed(chunk.clone(), at),
                             None => without_meaning += 1,
@@ -424,15 +490,24 @@ fn open(folder: &Path, options: Options) -> Result<Inner> {
         loose,
         groups: RwLock::new(groups),
         sets,
-        catalog: Mutex::new(catalog),
+        frontier: AtomicI64::new(layout.frontier),
+        layout: RwLock::new(layout),
+        compacting: Mutex::new(()),
+        block_folder,
+        tombstones,
         files,
+        catalog: Mutex::new(catalog),
         encoder: Mutex::default(),
         losses: Mutex::new(losses),
         last_error: Mutex::default(),
         closed: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
     };
-    replay(&inner, &segments, &by_id, &known.sets)?;
+    replay(&inner, &segments, &by_id, &known.sets, &mut used, progress)?;
+    inner.catalog.lock().shrink(&known, &used)?;
+    // What the catalog has forgotten must not be found in memory.
+    drop((known, by_id));
+    inner.retire(inner.frontier());
     Ok(inner)
 }
 
@@ -448,13 +523,18 @@ fn replay(
     segments: &[(u64, PathBuf)],
     groups: &HashMap<u32, Arc<Group>, FxBuildHasher>,
     sets: &HashMap<u32, Arc<ColumnSet>>,
+    used: &mut Used,
+    progress: &mut Progress<'_>,
 ) -> Result<()> {
     let mut rows: HashMap<u32, Replayed, FxBuildHasher> = HashMap::default();
-    for (number, path) in segments {
+    for (done, (number, path)) in segments.iter().enumerate() {
+        progress("log segment", done, segments.len());
         let mut orphans = 0u64;
         let mut each = |record: Record<'_>| {
             match record {
                 Record::Row(entry) => {
+                    used.groups.insert(entry.group);
+                    used.sets.insert(entry.set);
                     let (Some(group), Some(set)) = (groups.get(&entry.group), sets.get(&entry.set)) else {
                         orphans += 1;
                         return Ok(());
@@ -477,6 +557,7 @@ fn replay(
                 Record::Samples(samples) => {
                     let mut added = 0;
                     for (id, time, value) in samples {
+                        used.series.insert(id);
                         match inner.loose.by_id(id) {
                             Some(series) => added += u64::from(series.add(time, value)),
                             None => orphans += 1,
@@ -496,7 +577,12 @@ fn replay(
             Err(e) => return Err(e),
         };
         if lost > 0 || orphans > 0 {
-            let text = format!("{}: {lost} bytes were damaged, {orphans} records could not be used", path.display());
+            let aside = frame::keep_damaged(path)?;
+            let text = format!(
+                "{}: {lost} bytes were damaged, {orphans} records could not be used; a copy is kept as {}",
+                path.display(),
+                aside.display()
+            );
             inner.losses.lock().push(text);
             inner.counters.lost_bytes.fetch_add(lost as u64, Relaxed);
         }

@@ -13,10 +13,11 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use super::disk;
 use super::frame::{self, FrameFile, Frames};
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
@@ -65,6 +66,8 @@ pub struct Wal {
     front: Mutex<Front>,
     back: Mutex<Back>,
     pub bytes_written: AtomicU64,
+    /// The next commit closes the segment, however short it is.
+    roll: AtomicBool,
 }
 
 impl Wal {
@@ -72,12 +75,13 @@ impl Wal {
     pub fn open(folder: &Path, closed: Vec<(u64, u64)>) -> Result<Wal> {
         let segment = closed.last().map_or(1, |s| s.0 + 1);
         let file = FrameFile::create(frame::WAL, &segment_path(folder, segment))?;
-        frame::sync_folder(folder)?;
+        disk::sync_folder(folder)?;
         Ok(Wal {
             folder: folder.to_owned(),
             front: Mutex::new(Front { buffer: Vec::new(), segment }),
             back: Mutex::new(Back { file, pending: Vec::new(), rolling: false, closed, segment }),
             bytes_written: AtomicU64::new(0),
+            roll: AtomicBool::new(false),
         })
     }
 
@@ -137,9 +141,12 @@ impl Wal {
     pub fn commit(&self, before: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let mut back = self.back.lock();
         let back = &mut *back;
+        // What an earlier call could not write goes first, and is not all there is.
+        let mut taken = false;
         loop {
             if back.pending.is_empty() && !back.rolling {
                 back.pending = std::mem::take(&mut self.front.lock().buffer);
+                taken = true;
             }
             before()?;
             if !back.pending.is_empty() {
@@ -151,20 +158,25 @@ impl Wal {
             back.file.sync()?;
             if back.rolling {
                 let file = FrameFile::create(frame::WAL, &segment_path(&self.folder, back.segment + 1))?;
-                frame::sync_folder(&self.folder)?;
+                disk::sync_folder(&self.folder)?;
                 back.closed.push((back.segment, back.file.length()));
                 back.segment += 1;
                 back.file = file;
                 back.rolling = false;
-            } else if back.file.length() >= SEGMENT_BYTES {
+            } else if back.file.length() >= SEGMENT_BYTES || self.roll.swap(false, Relaxed) {
                 let mut front = self.front.lock();
                 back.pending = std::mem::take(&mut front.buffer);
                 front.segment += 1;
                 back.rolling = true;
-            } else {
+            } else if taken {
                 return Ok(());
             }
         }
+    }
+
+    /// Has the next commit start a segment: what is sealed from then on needs none of those before.
+    pub fn roll(&self) {
+        self.roll.store(true, Relaxed);
     }
 
     /// Deletes the closed segments before this one.
@@ -172,7 +184,7 @@ impl Wal {
         let mut back = self.back.lock();
         while let Some(&(number, _)) = back.closed.first().filter(|s| s.0 < needed) {
             let path = segment_path(&self.folder, number);
-            std::fs::remove_file(&path).map_err(|e| StorageError::file("delete", &path, &e))?;
+            disk::remove(&path)?;
             back.closed.remove(0);
         }
         Ok(())
@@ -200,16 +212,7 @@ fn compress(records: &[u8]) -> Result<Vec<u8>> {
 
 /// The segments in a folder, ascending.
 pub fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| StorageError::file("list", folder, &e))? {
-        let path = entry.map_err(|e| StorageError::file("list", folder, &e))?.path();
-        let number = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".wal")).and_then(|n| n.parse().ok());
-        if let Some(number) = number {
-            found.push((number, path));
-        }
-    }
-    found.sort();
-    Ok(found)
+    disk::numbered(folder, "wal")
 }
 
 /// Fails if a newer program wrote the segment; whatever else is wrong with it is found by `replay`.

@@ -1,4 +1,4 @@
-"""`targets`, `scrape_pools`, `metadata`, `targets/metadata` and `alertmanagers`: what is scraped, and how it goes."""
+"""`targets`, `metadata`, `targets/metadata` and `alertmanagers`: what is scraped, and how it goes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +23,8 @@ def _key(pool: str, url: str, labels: Mapping[str, str]) -> Key:
 def _active(parts: Parts, pool: str, target: ActiveTarget, state: Mapping[str, Any]) -> dict[str, Any]:
     """As Prometheus says it, and beyond that what the last scrape yielded, once there was one."""
     scraped = {name: state[name] for name in ("samples", "series") if state.get("last_scrape")}
+    if state.get("series_dropped"):
+        scraped["seriesDropped"] = state["series_dropped"]
     return {
         "discoveredLabels": dict(sorted(target.discovered.items())),
         "labels": dict(sorted(target.labels.items())),
@@ -63,11 +65,6 @@ async def targets(parts: Parts, request: web.Request) -> web.Response:
             ]
         counts = {name: pool.dropped_count for name, pool in pools.items()}
     return success({"activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": counts})
-
-
-async def scrape_pools(parts: Parts, _: web.Request) -> web.Response:
-    """Names of the scrape pools."""
-    return success({"scrapePools": parts.scrape.pools()})
 
 
 async def metadata(parts: Parts, request: web.Request) -> web.Response:

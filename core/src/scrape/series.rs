@@ -1,0 +1,104 @@
+//! Which series a target has had: to count those that are new, to name those with timestamps of their own, and to end
+//! those of them that are gone.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use super::plan::Reading;
+use crate::labels::Labels;
+use crate::tsdb::columns::{ColumnSet, MISSING};
+use crate::tsdb::{ABSENT_BITS, STALE};
+
+/// A series, a time in milliseconds and a value, as the storage's general path takes them.
+pub type Sample = (Labels, i64, f64);
+
+/// Which columns the last successful scrape had, to count those that are new.
+#[derive(Default)]
+pub struct Present {
+    columns: Option<Arc<ColumnSet>>,
+    bits: Vec<u64>,
+}
+
+impl Present {
+    /// Takes a reading's columns; returns how many the one before had not.
+    pub fn update(&mut self, columns: &Arc<ColumnSet>, reading: &Reading) -> usize {
+        let mut bits: Vec<u64> = reading
+            .row
+            .chunks(64)
+            .map(|cells| cells.iter().enumerate().fold(0, |word, (i, v)| word | u64::from(v.to_bits() != ABSENT_BITS) << i))
+            .collect();
+        for sample in &reading.timed {
+            bits[sample.slot as usize / 64] |= 1 << (sample.slot % 64);
+        }
+        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
+            self.translate(columns, bits.len());
+            self.columns = Some(columns.clone());
+        }
+        let added = bits.iter().zip(&self.bits).map(|(new, old)| (new & !old).count_ones() as usize).sum();
+        self.bits = bits;
+        added
+    }
+
+    /// The bits as another set's columns have them.
+    fn translate(&mut self, columns: &Arc<ColumnSet>, words: usize) {
+        let mut bits = vec![0; words];
+        if let Some(known) = &self.columns {
+            for (old, slot) in known.positions_in(columns).into_iter().enumerate() {
+                if slot != MISSING && self.bits[old / 64] >> (old % 64) & 1 == 1 {
+                    bits[slot as usize / 64] |= 1 << (slot % 64);
+                }
+            }
+        }
+        self.bits = bits;
+    }
+}
+
+/// Samples with timestamps of their own, with their labels: a body mostly has the same ones in the same order.
+#[derive(Default)]
+pub struct TimedSamples {
+    columns: Option<Arc<ColumnSet>>,
+    slots: Vec<u32>,
+    pub(super) samples: Vec<Sample>,
+}
+
+impl TimedSamples {
+    pub fn fill(&mut self, columns: &Arc<ColumnSet>, target: &Labels, reading: &Reading) -> &[Sample] {
+        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
+            self.columns = Some(columns.clone());
+            self.slots.clear();
+            self.samples.clear();
+        }
+        self.slots.truncate(reading.timed.len());
+        self.samples.truncate(reading.timed.len());
+        for (i, timed) in reading.timed.iter().enumerate() {
+            if self.slots.get(i) == Some(&timed.slot) {
+                (self.samples[i].1, self.samples[i].2) = (timed.time_ms, timed.value);
+                continue;
+            }
+            let column = &columns.columns[timed.slot as usize];
+            let sample = (column.series(target), timed.time_ms, timed.value);
+            self.slots.truncate(i);
+            self.samples.truncate(i);
+            self.slots.push(timed.slot);
+            self.samples.push(sample);
+        }
+        &self.samples
+    }
+}
+
+/// Series with timestamps of their own that are to end once they are gone.
+#[derive(Default)]
+pub struct Tracked(HashSet<Labels>);
+
+impl Tracked {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes those that are there now; returns the ends of those that were there before.
+    pub fn turn(&mut self, present: HashSet<Labels>, time_ms: i64) -> Vec<Sample> {
+        let known = std::mem::replace(&mut self.0, present);
+        known.into_iter().filter(|series| !self.0.contains(series)).map(|series| (series, time_ms, STALE)).collect()
+    }
+}
