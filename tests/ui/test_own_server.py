@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from playwright.async_api import expect
 
@@ -66,6 +67,17 @@ async def test_the_footer_names_our_version_and_whose_promql_it_is(browser: Any,
         assert seen.errors == []
 
 
+async def drawable(address: str) -> None:
+    """Wait until a graph, whose last point is up to a step old, has something to show."""
+    async with aiohttp.ClientSession() as session, asyncio.timeout(60):
+        while True:
+            query = {"query": f"count(up offset 15s) == {MANY}"}
+            async with session.get(f"{address}/api/v1/query", params=query) as answer:
+                if (await answer.json())["data"]["result"]:
+                    return
+            await asyncio.sleep(0.5)
+
+
 async def test_many_targets_and_long_texts_fit_and_what_is_wrong_stands_first(browser: Any, tmp_path: Path) -> None:
     async with serving(tmp_path, CONFIGURATION) as address:
         for width, scheme in ((1280, "light"), (400, "dark")):
@@ -80,6 +92,7 @@ async def test_many_targets_and_long_texts_fit_and_what_is_wrong_stands_first(br
             await seen.at("/#/alerts", shows="Loud")
             await expect(seen.page.locator("article.firing").first).to_be_visible()
             assert await seen.page.locator("section h2").all_inner_texts() == ["loud", "a-quiet-one"]
+            await drawable(address)
             await seen.at("/#/query?expr=up&range=15m", shows="Drawn are the first 40 of")
             assert await seen.page.evaluate("document.documentElement.scrollWidth") <= width
             assert seen.errors == []
