@@ -116,3 +116,7 @@ demo-down: $(READY) ## removes all of the demo
 .PHONY: bench-ingest
 bench-ingest: $(READY) ## CPU a sample and memory of scraping, against Prometheus 3.16
 	$(PYTHON) -m bench.ingest
+
+.PHONY: bench-storage
+bench-storage: $(READY) ## memory, disk, log, restart and reading of the storage, against Prometheus 3.16
+	$(PYTHON) -m bench.storage

@@ -72,6 +72,7 @@ class Program:
 
 PROMETHEUS = Program("prometheus", _HERE / "prometheus", "github.com/prometheus/prometheus/cmd/prometheus")
 REPLAY = Program("replay", _HERE / "replay", ".")
+TSDB = Program("tsdb", _HERE / "tsdb", ".")
 
 
 @contextmanager

@@ -1,0 +1,307 @@
+"""What storing costs: memory, disk, log, restart, reading, ours beside Prometheus. `make bench-storage` runs it.
+
+No network and no parsing: a program for each storage appends the same rows, at the same timestamps, in the same order,
+as fast as it can. By the samples' time it does what its server does by the clock: commits, tidying, compaction. It
+selects one metric from the head and from blocks, is killed, and started again. Both must give the same samples, bit by
+bit, or there is no result. The last line is for machines.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bellbuoy.exposition.text import parse
+from bench.errors import BenchmarkError
+from bench.programs import TSDB
+from bench.replay import RECORDINGS, scrapes
+from bench.storage_input import INTERVAL_MILLISECONDS, NAN_BITS, STALE_BITS, STRIDE, Recording, write
+
+_ROOT = Path(__file__).resolve().parents[1]
+_RECORDINGS = ("node", "app")
+# Each target has one series of it.
+_METRIC = "process_cpu_seconds_total"
+_BLOCK_HOURS = 2
+# Prometheus writes a block of two hours when its head spans more than three, we half an hour after their end.
+_LEAST_HOURS = 3.05
+_INPUTS = ("shared", "distinct")
+_OURS = (sys.executable, "-m", "bench.storage_ours")
+# A target's place within the interval is in whole milliseconds: no two may share one.
+_MOST_TARGETS = 1000
+
+Lines = Mapping[str, Mapping[str, Any]]
+"""What a program said, by phase."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table: how a program's lines give it."""
+
+    name: str
+    title: str
+    unit: str
+
+    def of(self, lines: Lines, series: int) -> float:
+        """The figure, lower is better."""
+        loaded, reopened = lines["loaded"], lines["reopened"]
+        match self.name:
+            case "rss":
+                return float(loaded["peak_bytes"] / series)
+            case "rss_grown":
+                return float((loaded["peak_bytes"] - loaded["start_bytes"]) / series)
+            case "disk":
+                return float(loaded["block_bytes"] / loaded["block_samples"])
+            case "wal":
+                return float(loaded["wal_bytes"] / loaded["wal_samples"])
+            case "restart":
+                return float(reopened["seconds"] * 1e3)
+            case "restart_cpu":
+                return float(reopened["processor_seconds"] * 1e3)
+            case "restart_rss":
+                return float(reopened["peak_bytes"] / series)
+            case "append":
+                return float(loaded["processor_seconds"] * 1e6 / loaded["samples"])
+            case _:
+                return float(lines[self.name]["seconds"] * 1e3)
+
+
+FIGURES = (
+    Figure("rss", "peak RSS a series", "B"),
+    Figure("rss_grown", "the same above the start", "B"),
+    Figure("disk", "block bytes a sample", "B"),
+    Figure("wal", "log bytes a sample", "B"),
+    Figure("restart", "restart", "ms"),
+    Figure("restart_cpu", "restart, processor", "ms"),
+    Figure("restart_rss", "restart, peak RSS a series", "B"),
+    Figure("select_head", "one metric from the head", "ms"),
+    Figure("select_blocks", "one metric from blocks", "ms"),
+    Figure("append", "processor a sample", "µs"),
+)
+
+
+def table_of(bodies: Iterable[bytes], *, job: str) -> Recording:
+    """Bodies of the text format without timestamps as rows."""
+    places: dict[bytes, int] = {}
+    found: list[dict[int, float]] = []
+    for body in bodies:
+        row = {}
+        for line in body.splitlines():
+            if line and not line.startswith(b"#"):
+                series, _, value = line.rpartition(b" ")
+                row[places.setdefault(series, len(places))] = float(value)
+        found.append(row)
+    columns = []
+    for series in places:
+        (sample,) = (one for family in parse(series.decode() + " 0\n").values() for one in family.samples)
+        columns.append({"__name__": sample.name, **dict(sample.labels), "job": job})
+    rows = np.full((len(found), len(places)), STALE_BITS, np.uint64).view(np.float64)
+    for values, row in zip(rows, found, strict=True):
+        values[list(row)] = list(row.values())
+    bits = rows.view(np.uint64)
+    bits[np.isnan(rows) & (bits != STALE_BITS)] = NAN_BITS
+    return Recording(columns, rows)
+
+
+def prepare(path: Path) -> list[int]:
+    """Write the recordings as rows; returns how many series a target of each has."""
+    recordings = [table_of((body for _, body in scrapes(RECORDINGS / f"{one}.rec.xz")), job=one) for one in _RECORDINGS]
+    for name, recording in zip(_RECORDINGS, recordings, strict=True):
+        if np.gcd(len(recording.rows), STRIDE) != 1:
+            raise BenchmarkError(f"cannot shift targets of {name}: {len(recording.rows)} rows are no good for {STRIDE}")
+    write(path, recordings)
+    return [len(one.columns) for one in recordings]
+
+
+@contextmanager
+def _program(command: Sequence[str], log: Path) -> Iterator[Iterator[dict[str, Any]]]:
+    """The lines that it says. It is killed at the end."""
+
+    def lines(process: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
+        assert process.stdout
+        for line in process.stdout:
+            yield json.loads(line)
+        said = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+        if process.wait():
+            raise BenchmarkError(f"cannot go on: {command[0]} ended with exit code {process.returncode}:\n{said}")
+
+    with log.open("ab") as errors:
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=_ROOT)
+        except OSError as error:
+            raise BenchmarkError(f"cannot start {command[0]}: {error.strerror}; is it the right file?") from error
+    with process:
+        try:
+            yield lines(process)
+        finally:
+            process.kill()
+
+
+def measure(command: Sequence[str], arguments: Sequence[str], folder: Path) -> Lines:
+    """One program with an empty storage: load, kill, reopen."""
+    folder.mkdir(parents=True)
+    found: dict[str, dict[str, Any]] = {}
+    more = [f"--data={folder / 'data'}", *arguments]
+    with _program([command[0], *command[1:], "load", *more], folder / "log") as lines:
+        for line in lines:
+            found[line["phase"]] = line
+            if line["phase"] == "select_blocks":
+                break
+    with _program([command[0], *command[1:], "reopen", *more], folder / "log") as lines:
+        found.update((line["phase"], line) for line in lines)
+    if missing := {"loaded", "select_head", "select_blocks", "reopened"} - set(found):
+        raise BenchmarkError(f"cannot go on: {command[0]} said nothing of {', '.join(sorted(missing))}")
+    shutil.rmtree(folder / "data")
+    return found
+
+
+def compare(ours: Lines, theirs: Lines) -> None:
+    """Raise if they did not store and find the same."""
+    for phase, keys in {
+        "loaded": ("samples", "block_samples"),
+        "select_head": ("samples", "checksum"),
+        "select_blocks": ("samples", "checksum"),
+        "reopened": ("samples", "checksum"),
+    }.items():
+        for key in keys:
+            our, their = ours[phase][key], theirs[phase][key]
+            if our != their or not our:
+                raise BenchmarkError(f"cannot compare: {key} of {phase} are {our} and {their}")
+
+
+def medians(runs: Sequence[Lines], series: int) -> dict[str, float]:
+    """Each figure's, over the runs."""
+    return {one.name: statistics.median(one.of(lines, series) for lines in runs) for one in FIGURES}
+
+
+def shown(kind: str) -> list[Figure]:
+    """Which figures an input gives: where all targets share label sets, ours holds fewer series to select from."""
+    return [one for one in FIGURES if kind != "shared" or not one.name.startswith("select")]
+
+
+def table(kind: str, ours: Mapping[str, float], theirs: Mapping[str, float] | None) -> str:
+    """For people."""
+    rows = [(kind, "", "bellbuoy", "prometheus", "ratio")]
+    for one in shown(kind):
+        their = theirs and theirs[one.name]
+        rows.append(
+            (
+                one.title,
+                one.unit,
+                f"{ours[one.name]:,.3f}",
+                f"{their:,.3f}" if their else "",
+                f"{ours[one.name] / their:.3f}" if their else "",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def ratios(found: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]) -> str:
+    """For machines: ours over theirs, by input. Of distinct series the names end in `_distinct`, but for selects."""
+    parts = []
+    for kind, (ours, theirs) in found.items():
+        for one in shown(kind):
+            name = one.name if kind == "shared" or one.name.startswith("select") else f"{one.name}_distinct"
+            parts.append(f"{name}={ours[one.name] / theirs[one.name]:.3f}")
+    return "ratios: " + " ".join(parts)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.storage", description="What storing costs, ours and Prometheus."
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--targets", type=int, default=10, help="of about 1,000 series each (default: %(default)s)")
+    size.add_argument("--series", type=int, help="the same, as a number of series: 10000, 100000, 1000000")
+    parser.add_argument("--hours", type=float, default=3.1, help="of samples, every 15 s (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=1, help="interleaved; medians are shown (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=20, help="selects in a run, median (default: %(default)s)")
+    parser.add_argument("--input", choices=_INPUTS, action="append", help="may be repeated (default: both)")
+    parser.add_argument("--folder", type=Path, help="for the storages (default: a temporary one)")
+    parser.add_argument("--ours-only", action="store_true", help="without Prometheus, and without ratios")
+    args = parser.parse_args(arguments)
+    if args.series is not None:
+        args.targets = max(1, args.series // 1000)
+    if args.hours < _LEAST_HOURS:
+        parser.error(f"--hours is {args.hours:g}: give {_LEAST_HOURS} or more, so that both have made a block")
+    if not 1 <= args.targets <= _MOST_TARGETS:
+        parser.error(f"{args.targets} targets: give 1 to {_MOST_TARGETS}")
+    if args.runs < 1 or args.repeat < 1:
+        parser.error("--runs and --repeat are at least 1")
+    return args
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    args = _arguments(arguments)
+    # Programs must not outlive a run that is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    kinds = [kind for kind in _INPUTS if kind in (args.input or _INPUTS)]
+    found: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
+    tables = []
+    folder = Path(tempfile.mkdtemp(prefix="bellbuoy-bench-", dir=args.folder))
+    try:
+        peer = None if args.ours_only else (str(TSDB.path()),)
+        widths = prepare(folder / "rows")
+        series = sum(widths[i % len(widths)] for i in range(args.targets))
+        block = _BLOCK_HOURS * 3600
+        # In the future, so that no storage takes rows for old by its clock.
+        start = (int(time.time()) // block + 1) * block * 1000
+        common = [
+            f"--input={folder / 'rows'}",
+            f"--metric={_METRIC}",
+            f"--targets={args.targets}",
+            f"--scrapes={round(args.hours * 3600_000 / INTERVAL_MILLISECONDS)}",
+            f"--start={start}",
+            f"--repeat={args.repeat}",
+        ]
+        for kind in kinds:
+            runs: list[Lines] = []
+            peer_runs: list[Lines] = []
+            for run in range(args.runs):
+                print(f"{kind}, run {run + 1} of {args.runs}", file=sys.stderr)
+                ours = [*common, "--shared"] if kind == "shared" else common
+                runs.append(measure(_OURS, ours, folder / f"{kind}-{run}-ours"))
+                if peer:
+                    peer_runs.append(measure(peer, common, folder / f"{kind}-{run}-theirs"))
+                    compare(runs[-1], peer_runs[-1])
+                print(json.dumps({"ours": runs[-1], "theirs": peer_runs[-1] if peer else None}), file=sys.stderr)
+            median = medians(runs, series)
+            if peer:
+                found[kind] = median, medians(peer_runs, series)
+            tables.append(table(kind, median, found[kind][1] if peer else None))
+    except BenchmarkError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(folder)
+    print(
+        f"{series:,} series of {args.targets} targets, {args.hours:g} h, {args.runs} runs, {os.cpu_count()} processors"
+    )
+    print("\n\n".join(tables))
+    if found:
+        print(ratios(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
