@@ -1,0 +1,137 @@
+"""The benchmark of storages runs to its end, and compares only what stored the same."""
+
+import asyncio
+import copy
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.errors import BenchmarkError
+from bench.programs import TSDB
+from bench.storage import FIGURES, compare, medians, ratios, shown, table, table_of
+from bench.storage_input import NAN_BITS, STALE_BITS, Recording, read, write
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ("--targets=2", "--hours=3.05", "--repeat=2")
+
+
+async def run(*arguments: str) -> tuple[int, str, str]:
+    """The benchmark's exit code and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.storage", *arguments),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, said = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), said.decode()
+
+
+# Building the peer may take minutes: both are compared where it was built before.
+@pytest.mark.parametrize("both", [False, *([True] if TSDB.is_built() else [])])
+async def test_a_run_ends_in_tables_and_with_both_in_a_line_of_ratios(tmp_path: Path, both: bool) -> None:
+    more = [] if both else ["--input=distinct", "--ours-only"]
+    code, out, said = await run(*TINY, *more, f"--folder={tmp_path}")
+    assert code == 0, said
+    head, *rows = out.splitlines()
+    assert head.startswith("1,989 series of 2 targets, 3.05 h")
+    if both:
+        assert re.fullmatch(r"ratios:( \w+=\d+\.\d{3})+", rows[-1])
+        names = {pair.partition("=")[0] for pair in rows[-1].split()[1:]}
+        assert names >= {"rss", "disk", "wal", "restart", "select_head", "select_blocks", "append", "rss_distinct"}
+        rows = rows[rows.index("") + 1 : -1]
+    columns, *rows = rows
+    assert columns.split() == ["distinct", "bellbuoy", "prometheus", "ratio"]
+    assert [row[: len(figure.title)] for row, figure in zip(rows, FIGURES, strict=True)] == [f.title for f in FIGURES]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--hours=2.6", "give 3.05 or more, so that both have made a block"),
+        ("--targets=0", "0 targets: give 1 to 1000"),
+        ("--series=2000000", "2000 targets: give 1 to 1000"),
+        ("--runs=0", "--runs and --repeat are at least 1"),
+    ],
+)
+async def test_what_cannot_be_measured_is_said(argument: str, words: str) -> None:
+    code, out, said = await run(argument)
+    assert (code, out) == (2, "")
+    assert words in said
+
+
+def test_scrapes_become_rows_with_markers_where_a_series_is_missing() -> None:
+    bodies = (b'# TYPE a counter\na{b="x y"} 1\nc NaN\n', b'a{b="x y"} 2.5\n', b"d +Inf\n")
+    found = table_of(bodies, job="j")
+    assert found.columns == [
+        {"__name__": "a", "b": "x y", "job": "j"},
+        {"__name__": "c", "job": "j"},
+        {"__name__": "d", "job": "j"},
+    ]
+    bits = found.rows.view(np.uint64).tolist()
+    one, more, infinite = (np.float64(value).view(np.uint64).item() for value in (1.0, 2.5, math.inf))
+    assert bits == [
+        [one, NAN_BITS, STALE_BITS],
+        [more, STALE_BITS, STALE_BITS],
+        [STALE_BITS, STALE_BITS, infinite],
+    ]
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    recordings = [
+        Recording(
+            [{"__name__": f"m{i}", "é": '"'} for i in range(width)], np.random.default_rng(1).random((rows, width))
+        )
+        for width, rows in ((3, 5), (1, 1), (7, 2))
+    ]
+    path = tmp_path / "rows"
+    write(path, recordings)
+    for found, expected in zip(read(path), recordings, strict=True):
+        assert list(found.columns) == list(expected.columns)
+        assert np.array_equal(found.rows, expected.rows)
+
+
+def lines(**loaded: float) -> dict[str, dict[str, Any]]:
+    """What a program says, made up."""
+    found = {"samples": 10, "checksum": "a", "seconds": 0.5}
+    counts = {"samples": 1000, "block_samples": 500, "block_bytes": 1000, "wal_bytes": 2000, "wal_samples": 1000}
+    used = {"peak_bytes": 4000, "start_bytes": 1000, "processor_seconds": 0.001}
+    return {
+        "loaded": {**counts, **used, **loaded},
+        "select_head": dict(found),
+        "select_blocks": dict(found),
+        "reopened": {**found, "processor_seconds": 0.25, "peak_bytes": 300},
+    }
+
+
+def test_figures_are_medians_and_ratios_ours_over_theirs() -> None:
+    ours = medians([lines(peak_bytes=2000), lines(peak_bytes=1000), lines(peak_bytes=9000)], 100)
+    theirs = medians([lines()], 100)
+    assert (ours["rss"], theirs["rss"], theirs["rss_grown"]) == (20, 40, 30)
+    assert (ours["disk"], ours["wal"], ours["append"], ours["restart"]) == (2, 2, 1, 500)
+    line = ratios({"shared": (ours, theirs), "distinct": (ours, theirs)})
+    pairs = dict(pair.split("=") for pair in line.removeprefix("ratios: ").split())
+    assert (pairs["rss"], pairs["rss_distinct"], pairs["select_head"]) == ("0.500", "0.500", "1.000")
+    assert len(pairs) == len(shown("shared")) + len(shown("distinct"))
+    assert " ".join(table("shared", ours, theirs).splitlines()[1].split()) == "peak RSS a series B 20.000 40.000 0.500"
+
+
+def test_storages_that_do_not_have_the_same_are_not_compared() -> None:
+    compare(lines(), lines())
+    with pytest.raises(BenchmarkError, match="samples of loaded are 999 and 1000"):
+        compare(lines(samples=999), lines())
+    with pytest.raises(BenchmarkError, match="block_samples of loaded are 0 and 0"):
+        compare(lines(block_samples=0), lines(block_samples=0))
+    for phase in ("select_head", "select_blocks", "reopened"):
+        other = copy.deepcopy(lines())
+        other[phase]["checksum"] = "b"
+        with pytest.raises(BenchmarkError, match=f"checksum of {phase} are a and b"):
+            compare(lines(), other)
