@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[str, str, str]] = {
     "alertmanager": ("bellbuoy.alertmanager", "alertmanager", "groups alerts and tells Slack and others"),
     "pushgateway": ("bellbuoy.pushgateway", "pushgateway", "takes metrics from jobs too short to be scraped"),
     "node-exporter": ("bellbuoy.node_exporter", "node-exporter", "exports this machine's figures"),
+    "tsdb": ("bellbuoy.tsdb_tools", "server", "exports a data folder that no server uses, imports into one"),
     "operator": ("bellbuoy_operator", "operator", "watches custom resources and pods, runs stacks on Kubernetes"),
 }
 
@@ -79,21 +80,34 @@ def parser(part: str | None = None) -> argparse.ArgumentParser:
         sub = parts.add_parser(name, help=meaning, description=description, formatter_class=_HelpAsWritten)
         if name == part:
             load(name).add_arguments(sub)
-        sub.add_argument(
-            "--log.level",
-            dest="log_level",
-            choices=LEVELS,
-            default="info",
-            help="least level that is logged (default: info)",
-        )
-        sub.add_argument(
-            "--log.format",
-            dest="log_format",
-            choices=FORMATS,
-            default="logfmt",
-            help="form of a log line (default: logfmt)",
-        )
+        for one in _last(sub):
+            _add_log_flags(one)
     return out
+
+
+def _last(sub: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of a part's commands, or its own if it has none: flags of every part stand at the end of a line."""
+    for action in sub._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return list(action.choices.values())
+    return [sub]
+
+
+def _add_log_flags(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=LEVELS,
+        default="info",
+        help="least level that is logged (default: info)",
+    )
+    sub.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=FORMATS,
+        default="logfmt",
+        help="form of a log line (default: logfmt)",
+    )
 
 
 def load(part: str) -> ModuleType:

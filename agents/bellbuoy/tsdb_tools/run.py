@@ -1,0 +1,160 @@
+"""Does what the flags say, on a thread of its own, so that a signal is heard meanwhile."""
+
+import asyncio
+import importlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from bellbuoy.tsdb import LabelSets, Storage, StorageError
+from bellbuoy.tsdb_tools import blocks, openmetrics
+from bellbuoy.tsdb_tools.errors import ExportError, ImportDataError
+from bellbuoy.tsdb_tools.options import Options
+from bellbuoy.tsdb_tools.progress import Progress
+from bellbuoy.tsdb_tools.source import Source, open_storage
+
+# How many imported samples the storage holds unsealed.
+TIDY_SAMPLES = 1_000_000
+
+
+async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str], None] | None = None) -> None:
+    """Export or import; ends early, with an error, when it is told to stop. Nothing listens anywhere."""
+    told = threading.Event()
+    work = asyncio.ensure_future(asyncio.to_thread(perform, options, told.is_set))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    told.set()
+    await work
+
+
+def perform(options: Options, stopped: Callable[[], bool] = lambda: False) -> None:
+    """The work itself. Raises CannotError."""
+    if options.command == "export":
+        export(options, stopped)
+    else:
+        import_(options, stopped)
+
+
+def export(options: Options, stopped: Callable[[], bool]) -> None:
+    """Write what the options say. Raises ExportError; then nothing is left behind."""
+    out = options.path
+    progress = Progress("tsdb export", stopped=stopped, cure="nothing was written, start it again")
+    _check_out(options)
+    if options.format == "parquet":
+        _parquet()
+    with Source.of_folder(
+        options.storage_path,
+        options.selectors,
+        start=options.start,
+        end=options.end,
+        warn=lambda loss: progress.say(f"the folder is damaged: {loss}"),
+    ) as source:
+        try:
+            if options.format == "openmetrics":
+                what = _export_text(source, out, progress)
+            elif options.format == "prometheus":
+                what = f"{len(blocks.write(source, out, progress))} blocks in {out}"
+            else:
+                what = f"{len(_parquet().write(source, out, progress))} files, {out}"
+        except OSError as e:
+            raise ExportError(
+                f"cannot write {e.filename or out}: {(e.strerror or str(e)).lower()}; free space there, or choose "
+                "another --out"
+            ) from e
+    progress.end(what)
+
+
+def _parquet() -> ModuleType:
+    """Loaded when it is asked for: it needs a package that is larger than all others together."""
+    try:
+        return importlib.import_module("bellbuoy.tsdb_tools.parquet")
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.startswith("bellbuoy"):
+            raise
+        raise ExportError(
+            f"cannot write Parquet: the package {e.name} is not installed; pip install 'bellbuoy[parquet]'"
+        ) from e
+
+
+def _check_out(options: Options) -> None:
+    out, one_file = options.path, options.format == "openmetrics" or options.path.suffix == ".parquet"
+    if options.format == "prometheus":
+        if out.exists() and not out.is_dir():
+            raise ExportError(f"cannot write {out}: it is no folder; choose another --out")
+    elif out.exists() and (one_file or not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"cannot write {out}: it is there already; remove it, or choose another --out")
+    if one_file and not out.parent.is_dir():
+        raise ExportError(f"cannot write {out}: its folder does not exist; make it, or choose another --out")
+
+
+def _export_text(source: Source, out: Path, progress: Progress) -> str:
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            nameless = openmetrics.write(source, file, progress)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if nameless:
+        progress.say(f"{nameless} series have no name, which the format cannot say: left out")
+    return str(out)
+
+
+def import_(options: Options, stopped: Callable[[], bool]) -> None:
+    """Store what the options say. Raises ImportDataError; what was stored until then stays."""
+    cure = "what was stored stays, start it again"
+    progress = Progress("tsdb import", stopped=stopped, cure=cure)
+    if not options.path.exists():
+        raise ImportDataError(f"cannot import {options.path}: it does not exist; name what is to be imported")
+    # Bad input is said before the folder is made.
+    if options.format == "prometheus":
+        blocks.find(options.path)
+    try:
+        with open_storage(options.storage_path) as storage:
+            target = _Target(storage)
+            if options.format == "openmetrics":
+                for labels, times, values in openmetrics.read(options.path):
+                    target.append(labels, times, values)
+                    progress.done(len(times), str(options.path))
+            else:
+                for samples in blocks.read(options.path, progress):
+                    owners = np.repeat(np.arange(len(samples.labels)), np.diff(samples.offsets))
+                    target.append(samples.labels.take(owners), samples.timestamps, samples.values)
+            target.finish()
+    except StorageError as e:
+        raise ImportDataError(f"{e}; {cure}") from e
+    except OSError as e:
+        raise ImportDataError(
+            f"cannot import {e.filename or options.path}: {(e.strerror or str(e)).lower()}; see that we may read it"
+        ) from e
+    progress.end(f"{target.new:,} of them new, {options.storage_path}")
+
+
+class _Target:
+    """The storage that is filled: what was appended is sealed now and then, so that memory stays what it was."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage, self._open = storage, 0
+        self.new = 0
+
+    def append(
+        self, labels: LabelSets, times: "np.typing.NDArray[np.int64]", values: "np.typing.NDArray[np.float64]"
+    ) -> None:
+        self.new += self._storage.append(labels, times, values)
+        self._open += len(times)
+        if self._open >= TIDY_SAMPLES:
+            self._open = 0
+            self._storage.flush()
+            self._storage.tidy()
+
+    def finish(self) -> None:
+        self._storage.seal()
+        self._storage.flush()
+        self._storage.tidy()
