@@ -56,13 +56,15 @@ def read_varint(data: Bytes, at: int) -> tuple[int, int]:
 
 def crc32c(data: Bytes) -> int:
     """The checksum of a text."""
+    if len(data) < _PIECE:
+        return _plain(data, _ALL_ONES) ^ _ALL_ONES
     text = np.frombuffer(data, np.uint8)
     whole = len(text) // _PIECE
     sums = np.zeros(whole, np.uint32)
-    sums[:1] = _ALL_ONES
+    sums[0] = _ALL_ONES
     pieces = text[: whole * _PIECE].reshape(whole, _PIECE)
     table = _table()
-    for column in range(_PIECE if whole else 0):
+    for column in range(_PIECE):
         sums = table[(sums ^ pieces[:, column]) & 0xFF] ^ sums >> 8
     total, skip = _ALL_ONES, _skip_piece()
     for at, one in enumerate(sums.tolist()):
@@ -70,10 +72,7 @@ def crc32c(data: Bytes) -> int:
             a, b, c, d = skip
             one ^= a[total & 0xFF] ^ b[total >> 8 & 0xFF] ^ c[total >> 16 & 0xFF] ^ d[total >> 24]
         total = one
-    plain = table.tolist()
-    for byte in text[whole * _PIECE :].tolist():
-        total = plain[(total ^ byte) & 0xFF] ^ total >> 8
-    return total ^ _ALL_ONES
+    return _plain(text[whole * _PIECE :].tobytes(), total) ^ _ALL_ONES
 
 
 def crc32c_of_each(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -92,6 +91,19 @@ def crc32c_of_each(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDA
     return out
 
 
+def _plain(data: Bytes, sum_: int) -> int:
+    table = _plain_table()
+    for byte in data:
+        sum_ = table[(sum_ ^ byte) & 0xFF] ^ sum_ >> 8
+    return sum_
+
+
+@functools.cache
+def _plain_table() -> list[int]:
+    out: list[int] = _table().tolist()
+    return out
+
+
 @functools.cache
 def _table() -> NDArray[np.uint32]:
     """What a byte does to a sum."""
@@ -103,7 +115,7 @@ def _table() -> NDArray[np.uint32]:
 
 @functools.cache
 def _skip_piece() -> list[list[int]]:
-    """What each byte of a sum becomes when a piece of zeros follows: sums are linear, so one may stand for the other."""
+    """What each byte of a sum becomes when a piece of zeros follows it; sums are linear, so bytes are looked up alone."""
     table = _table()
     sums = np.arange(256, dtype=np.uint32)[None, :] << np.array([0, 8, 16, 24], np.uint32)[:, None]
     for _ in range(_PIECE):

@@ -97,7 +97,7 @@ class BlockReader:
         at = 0
         try:
             toc = form.TableOfContents.decode(index)
-            symbols = _symbols(form.read_section(index, toc.symbols))
+            symbols = _symbols(bytes(form.read_section(index, toc.symbols)))
             end = min((one for one in toc if one > toc.series), default=len(index))
             at = toc.series
             while toc.series and (at := -(-at // form.SERIES_ALIGNMENT) * form.SERIES_ALIGNMENT) < end:
@@ -105,13 +105,13 @@ class BlockReader:
                 if not length:
                     at += 1
                     continue
-                body = index[start : start + length]
+                body = bytes(index[start : start + length])
                 form.check(body, index[start + length : start + length + 4], at)
                 yield at // form.SERIES_ALIGNMENT, *_entry(body, symbols)
                 at = start + length + 4
         except form.DamagedError as e:
             raise damaged(path, str(e)) from e
-        except (CutOffError, IndexError) as e:
+        except (CutOffError, IndexError, UnicodeDecodeError) as e:
             raise damaged(path, f"at offset {at}: what stands there is no series") from e
 
     def _chunk(self, place: int) -> tuple[Path, int, int, bytes, int]:
@@ -127,7 +127,7 @@ class BlockReader:
         end = start + 1 + length
         if end + 4 > len(data) or length < 2:
             raise damaged(path, f"at offset {at}: the chunk does not fit into the file")
-        return path, at, data[start], data[start:end], int.from_bytes(data[end : end + 4], "big")
+        return path, at, data[start], bytes(data[start:end]), int.from_bytes(data[end : end + 4], "big")
 
 
 def read_meta(path: Path) -> dict[str, object]:
@@ -152,10 +152,11 @@ def damaged(path: Path, reason: str) -> ImportDataError:
     )
 
 
-def _mapped(path: Path) -> bytes | mmap.mmap:
+def _mapped(path: Path) -> memoryview:
     with path.open("rb") as file:
         # An empty file cannot be mapped.
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b""
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.seek(0, 2) else b""
+        return memoryview(whole)
 
 
 def _symbols(body: bytes) -> list[str]:

@@ -38,7 +38,7 @@ def ulid(milliseconds: int, chance: bytes) -> str:
 
 
 class BlockWriter:
-    """A block that is being written into a folder of blocks. It has its name, and is read by others, when it is whole."""
+    """A block that is being written into a folder of blocks. It has its name, and others read it, when it is whole."""
 
     def __init__(self, blocks: Path) -> None:
         self.ulid = ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bellbuoy.labels import NAME, is_legacy_label_name, is_legacy_metric_name, quote
 from bellbuoy.tsdb import STALE_BITS, LabelSets
 from bellbuoy.tsdb_tools.errors import ImportDataError
 from bellbuoy.tsdb_tools.progress import Progress
 from bellbuoy.tsdb_tools.source import Ints, Samples, Source
+
+Floats = NDArray[np.float64]
 
 # How many lines are handed over at once.
 BATCH_LINES = 200_000
@@ -68,8 +71,8 @@ def lines(samples: Samples) -> Iterator[str]:
         yield "".join(texts)
 
 
-def seconds(milliseconds: Ints) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Times in seconds that give the same milliseconds again, whether a reader rounds them or, as Go's, cuts them off."""
+def seconds(milliseconds: Ints) -> Floats:
+    """Times in seconds that give the same milliseconds whether a reader rounds them or, as Go's does, cuts them off."""
     out = milliseconds / 1000.0
     off = (out * 1000).astype(np.int64) != milliseconds
     out[off] = np.nextafter(out[off], np.copysign(np.inf, out[off]))
@@ -93,8 +96,8 @@ def _number(value: float) -> str:
     return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(repr(value), repr(value))
 
 
-def read(path: Path) -> Iterator[tuple[LabelSets, Ints, np.ndarray[tuple[int], np.dtype[np.float64]]]]:
-    """A file's samples in batches: a label set, a time and a value for each. Raises ImportDataError, which says the line."""
+def read(path: Path) -> Iterator[tuple[LabelSets, Ints, Floats]]:
+    """A file's samples in batches: label set, time and value of each. Raises ImportDataError, which says the line."""
     try:
         with path.open("rb") as file:
             yield from _read(path, file)
@@ -104,9 +107,7 @@ def read(path: Path) -> Iterator[tuple[LabelSets, Ints, np.ndarray[tuple[int], n
         ) from e
 
 
-def _read(
-    path: Path, file: IO[bytes]
-) -> Iterator[tuple[LabelSets, Ints, np.ndarray[tuple[int], np.dtype[np.float64]]]]:
+def _read(path: Path, file: IO[bytes]) -> Iterator[tuple[LabelSets, Ints, Floats]]:
     file.seek(max(0, file.seek(0, 2) - 64))
     if not file.read().rstrip(b"\r\n").endswith(_END):
         raise ImportDataError(
@@ -117,19 +118,20 @@ def _read(
     batch = _Batch()
     ended = False
     for number, raw in enumerate(file, start=1):
+        if ended:
+            raise _at(
+                path, number, "there is more behind # EOF: cut it off, or join files without the # EOF of the first"
+            )
         try:
             line = raw.decode().rstrip("\r\n")
-            if ended:
-                raise ValueError("there is more behind # EOF: cut it off, or join files without the # EOF between them")
             if line.startswith("#"):
                 ended = line.rstrip() == _END.decode()
             elif line:
                 batch.add(line)
+        except UnicodeDecodeError as e:
+            raise _at(path, number, f"its byte {e.start + 1} is not UTF-8: write the file in UTF-8") from e
         except ValueError as e:
-            reason = (
-                f"byte {e.start + 1} of it is not UTF-8: write it in UTF-8" if isinstance(e, UnicodeDecodeError) else e
-            )
-            raise ImportDataError(f"cannot import {path}: line {number}: {reason}") from e
+            raise _at(path, number, str(e)) from e
         if len(batch.times) >= BATCH_LINES:
             yield batch.out()
             batch = _Batch()
@@ -137,8 +139,12 @@ def _read(
         yield batch.out()
 
 
+def _at(path: Path, line: int, reason: str) -> ImportDataError:
+    return ImportDataError(f"cannot import {path}: line {line}: {reason}")
+
+
 class _Batch:
-    """Samples that are handed over together. Lines of one series follow each other, mostly, so its text is read once."""
+    """Samples that are handed over together. Lines of one series follow each other, mostly: its text is read once."""
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
@@ -177,7 +183,7 @@ class _Batch:
             self.labels.append(labels)
         return at
 
-    def out(self) -> tuple[LabelSets, Ints, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    def out(self) -> tuple[LabelSets, Ints, Floats]:
         """All of it, as the storage takes it."""
         labels = LabelSets.from_dicts(self.labels).take(np.array(self.series, np.int64))
         return labels, np.array(self.times, np.int64), np.array(self.values, np.float64)

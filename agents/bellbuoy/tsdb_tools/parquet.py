@@ -3,7 +3,7 @@
 Columns are `__name__`, one for each label under the label's own name, `timestamp` (milliseconds, UTC) and `value`.
 One column a label, not a map: a filter then reads `WHERE job = 'node'` everywhere, and Polars has no maps. A label that
 a series does not have is null; so is the value of a stale marker, which ends a series and is no number: sums pass over
-it. Names that would be there twice get `exported_` put before them, as scrapes do; DuckDB takes `Job` and `job` for one.
+it. Names that would be there twice get `exported_` before them, as in scrapes; DuckDB takes `Job` and `job` for one.
 
 Rows are sorted by day, metric, series and time. Texts are dictionary-encoded, values byte-stream-split, all of it zstd:
 two bytes a sample, roughly.

@@ -13,9 +13,10 @@ import numpy as np
 from bellbuoy.tsdb import LabelSets, Storage, StorageError
 from bellbuoy.tsdb_tools import blocks, openmetrics
 from bellbuoy.tsdb_tools.errors import ExportError, ImportDataError
+from bellbuoy.tsdb_tools.openmetrics import Floats
 from bellbuoy.tsdb_tools.options import Options
 from bellbuoy.tsdb_tools.progress import Progress
-from bellbuoy.tsdb_tools.source import Source, open_storage
+from bellbuoy.tsdb_tools.source import Ints, Source, open_storage
 
 # How many imported samples the storage holds unsealed.
 TIDY_SAMPLES = 1_000_000
@@ -144,9 +145,7 @@ class _Target:
         self._storage, self._open = storage, 0
         self.new = 0
 
-    def append(
-        self, labels: LabelSets, times: "np.typing.NDArray[np.int64]", values: "np.typing.NDArray[np.float64]"
-    ) -> None:
+    def append(self, labels: LabelSets, times: Ints, values: Floats) -> None:
         self.new += self._storage.append(labels, times, values)
         self._open += len(times)
         if self._open >= TIDY_SAMPLES:

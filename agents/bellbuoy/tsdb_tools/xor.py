@@ -191,7 +191,7 @@ def _pack(offsets: Ints, pieces: Bits, lengths: Bits) -> Encoded:
 
 
 class _Walk:
-    """Chunks that are read side by side, the longest first: where each is, and what it carries on to its next sample."""
+    """Chunks that are read side by side, the longest first: where each is, and what it carries to its next sample."""
 
     def __init__(self, data: NDArray[np.uint8], starts: Ints, ends: Ints, counts: Ints) -> None:
         self.order, self.active = _longest_first(counts)
@@ -232,8 +232,9 @@ class _Walk:
         """The next 64 bits of each chunk; behind the end, whatever is there."""
         place = np.minimum(self.at[:n], self.limit)
         word, bit = (place >> np.uint64(6)).view(np.int64), place & np.uint64(63)
-        out: Bits = self.words[word] << bit | self.words[word + 1] >> _ONE >> (np.uint64(63) - bit)
-        return out
+        high: Bits = self.words[word] << bit
+        low: Bits = self.words[word + 1] >> _ONE >> (np.uint64(63) - bit)
+        return high | low
 
     def take(self, n: int, widths: Bits) -> Bits:
         """The next bits of each chunk, 0 to 64."""
@@ -242,7 +243,8 @@ class _Walk:
         return np.where(widths > 0, bits, _ZERO)
 
     def varint(self, n: int) -> Bits:
-        out, more = np.zeros(n, np.uint64), np.ones(n, np.bool_)
+        out: Bits = np.zeros(n, np.uint64)
+        more: NDArray[np.bool_] = np.ones(n, np.bool_)
         for k in range(10):
             byte = self.peek(n) >> np.uint64(56)
             out |= np.where(more, (byte & np.uint64(0x7F)) << np.uint64(7 * k), _ZERO)
