@@ -6,7 +6,7 @@ form, `block_writer` and `block_reader` the files of a block, `xor` and `binary`
 server uses is not touched.
 """
 
+from bellbuoy.tsdb_tools.commands import run
 from bellbuoy.tsdb_tools.options import Options, add_arguments, options
-from bellbuoy.tsdb_tools.run import run
 
 __all__ = ["Options", "add_arguments", "options", "run"]

@@ -115,7 +115,7 @@ def _table() -> NDArray[np.uint32]:
 
 @functools.cache
 def _skip_piece() -> list[list[int]]:
-    """What each byte of a sum becomes when a piece of zeros follows it; sums are linear, so bytes are looked up alone."""
+    """What each byte of a sum becomes when a piece of zeros follows it; sums are linear, so each byte goes alone."""
     table = _table()
     sums = np.arange(256, dtype=np.uint32)[None, :] << np.array([0, 8, 16, 24], np.uint32)[:, None]
     for _ in range(_PIECE):
