@@ -52,8 +52,8 @@ def fill(folder: Path, *, series: int = 40, rows: int = 1200, seed: int = 7) -> 
     bits[random.random(bits.shape) < 0.003] = STALE_BITS
     # One series ends, one begins late, one has a sample every hour.
     there = np.ones(bits.shape, np.bool_)
-    there[0, rows // 2 :] = there[4, : rows // 2] = False
-    there[8] = np.arange(rows) % 240 == 0
+    there[0, rows // 2 :] = there[3, : rows // 2] = False
+    there[7] = np.arange(rows) % 240 == 0
     owners = np.repeat(np.arange(series), rows)[there.ravel()]
     with opened(folder) as storage:
         storage.append(LabelSets.from_dicts(labels).take(owners), times[there], values[there])

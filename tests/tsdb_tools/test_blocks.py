@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,10 +36,10 @@ QUERIES = (
     "histogram_quantile(0.9, sum by (le) (rate(latency_seconds_bucket[10m])))",
     "avg_over_time(temperature[30m])",
     "max_over_time(temperature[1h]) - min_over_time(temperature[1h])",
-    'count_over_time({__name__=~".+"}[1h])',
+    "count_over_time(temperature[1h])",
     "changes(up[1h])",
     'count by (__name__) ({__name__!=""})',
-    "topk(3, requests_total)",
+    "topk(3, sum_over_time(temperature[1h]))",
     "quantile(0.5, temperature)",
     "temperature offset 2h",
     'absent(requests_total{job="none"})',
@@ -121,45 +122,66 @@ async def test_promtool_lists_and_analyzes_them(folder: Folder, blocks: Path) ->
 PEERS = ["Debian's", *(["the newest"] if PROMETHEUS.is_built() else [])]
 
 
+@dataclass(frozen=True)
+class Peer:
+    """A Prometheus, and how many digits of its values are ours; 0: all."""
+
+    program: Program
+    digits: int
+
+
 @pytest.fixture(params=PEERS)
-async def peer_on_blocks(request: pytest.FixtureRequest, blocks: Path, tmp_path: Path) -> AsyncIterator[Program]:
+async def peer_on_blocks(request: pytest.FixtureRequest, blocks: Path, tmp_path: Path) -> AsyncIterator[Peer]:
     shutil.copytree(blocks, tmp_path / "theirs")
     (tmp_path / "none.yml").write_text("{}")
-    path = program("prometheus") if request.param == "Debian's" else str(PROMETHEUS.path())
+    # Sums of version 2 differ from those of version 3 in their last digits.
+    path, digits = (program("prometheus"), 12) if request.param == "Debian's" else (str(PROMETHEUS.path()), 0)
     port = free_port()
     command = [
         path, f"--web.listen-address=127.0.0.1:{port}", f"--config.file={tmp_path / 'none.yml'}",
         f"--storage.tsdb.path={tmp_path / 'theirs'}", "--storage.tsdb.retention.time=10y",
     ]  # fmt: skip
     async with started(command, name="prometheus", port=port, folder=tmp_path, ready="/-/ready") as it:
-        yield it
+        yield Peer(it, digits)
 
 
-def parsed(answer: dict[str, Any]) -> list[tuple[Any, Any]]:
-    """The series, sorted, with their values as texts."""
-    series = answer["result"]
-    return sorted((sorted(one["metric"].items()), one.get("values", one.get("value"))) for one in series)
+def parsed(answer: dict[str, Any], *, digits: int) -> list[tuple[Any, Any]]:
+    """The series, sorted, with their times and values; values as they are written if `digits` is 0."""
+
+    def value(time: float, text: str) -> tuple[float, str]:
+        return time, f"{float(text):.{digits}g}" if digits else text
+
+    return sorted(
+        (sorted(one["metric"].items()), [value(*pair) for pair in one.get("values") or [one["value"]]])
+        for one in answer["result"]
+    )
 
 
 @pytest.mark.peers
-async def test_a_prometheus_that_has_them_answers_as_our_engine(folder: Folder, peer_on_blocks: Program) -> None:
-    # Between two samples: version 2 counts one that lies at a window's first edge, version 3 does not.
-    at = folder.end - 600_007
-    start = folder.start // 1000 * 1000 + 407
+async def test_a_prometheus_that_has_them_answers_as_our_engine(folder: Folder, peer_on_blocks: Peer) -> None:
+    # Version 2 counts a sample at a window's first edge, and extrapolates otherwise where a counter begins: so between
+    # two samples, and an hour after the first.
+    at, start = folder.end - 600_007, folder.start // 1000 * 1000 + 3_700_407
+    digits, base = peer_on_blocks.digits, f"{peer_on_blocks.program.url}/api/v1"
+    differing = []
     with data.opened(folder.path) as storage:
         engine = Engine(storage)
-        differing = []
         for query in QUERIES:
-            base = f"{peer_on_blocks.url}/api/v1"
-            asked = f"{base}/query?query={quote(query)}&time={at / 1000}"
-            theirs = parsed(json.loads(await fetch(asked))["data"])
-            ours = parsed(json.loads(engine.instant(query, at).to_json()))
-            asked = f"{base}/query_range?query={quote(query)}&start={start / 1000}&end={at / 1000}&step=307"
-            theirs_range = parsed(json.loads(await fetch(asked))["data"])
-            ours_range = parsed(json.loads(engine.range(query, start, at, 307_000).to_json()))
-            if ours != theirs or ours_range != theirs_range or not theirs_range:
+            theirs = [
+                json.loads(await fetch(f"{base}/{asked}"))["data"]
+                for asked in (
+                    f"query?query={quote(query)}&time={at / 1000}",
+                    f"query_range?query={quote(query)}&start={start / 1000}&end={at / 1000}&step=307",
+                )
+            ]
+            ours = [
+                json.loads(one.to_json())
+                for one in (engine.instant(query, at), engine.range(query, start, at, 307_000))
+            ]
+            there = [parsed(one, digits=digits) for one in theirs]
+            if not there[1] or there != [parsed(one, digits=digits) for one in ours]:
                 differing.append(query)
-        assert differing == []
+    assert differing == []
 
 
 @pytest.mark.peers
