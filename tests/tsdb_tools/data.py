@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bellbuoy.tsdb import LabelSets, Storage
-from tests.tsdb_tools.plain import STALE_BITS
+from tests.tsdb_tools.plain import NAN_BITS, STALE_BITS
 
 STEP_MS = 15_000
 Samples = dict[tuple[tuple[str, str], ...], list[tuple[int, int]]]
@@ -46,9 +46,10 @@ def fill(folder: Path, *, series: int = 40, rows: int = 1200, seed: int = 7) -> 
     values = np.cumsum(random.integers(0, 9, (series, rows)), axis=1).astype(np.float64)
     values[2::4] = random.normal(20, 5, values[2::4].shape).round(2)
     values[3::4] = random.integers(0, 2, values[3::4].shape)
-    values[2, ::97], values[2, 1::97], values[2, 2::97] = np.nan, np.inf, -np.inf
+    values[2, 1::97], values[2, 2::97] = np.inf, -np.inf
     values[6] = random.random(rows) * 1e-300
     bits = values.view(np.uint64)
+    bits[2, ::97] = NAN_BITS
     bits[random.random(bits.shape) < 0.003] = STALE_BITS
     # One series ends, one begins late, one has a sample every hour.
     there = np.ones(bits.shape, np.bool_)

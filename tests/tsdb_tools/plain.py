@@ -3,6 +3,8 @@
 import struct
 
 STALE_BITS = 0x7FF0000000000002
+# What a NaN in a text is.
+NAN_BITS = 0x7FF8000000000001
 
 
 def bits_of(value: float) -> int:

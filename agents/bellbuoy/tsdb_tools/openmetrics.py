@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 
 # How many lines are handed over at once.
 BATCH_LINES = 200_000
+NAN_BITS = 0x7FF8000000000001
 _END = b"# EOF"
 
 _QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -186,7 +187,10 @@ class _Batch:
     def out(self) -> tuple[LabelSets, Ints, Floats]:
         """All of it, as the storage takes it."""
         labels = LabelSets.from_dicts(self.labels).take(np.array(self.series, np.int64))
-        return labels, np.array(self.times, np.int64), np.array(self.values, np.float64)
+        values = np.array(self.values, np.float64)
+        # Python's NaN has other bits than the one that stands for every NaN of a text in Prometheus.
+        values.view(np.uint64)[np.isnan(values)] = NAN_BITS
+        return labels, np.array(self.times, np.int64), values
 
 
 def read_series(text: str) -> dict[str, str]:
