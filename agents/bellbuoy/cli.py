@@ -80,12 +80,12 @@ def parser(part: str | None = None) -> argparse.ArgumentParser:
         sub = parts.add_parser(name, help=meaning, description=description, formatter_class=_HelpAsWritten)
         if name == part:
             load(name).add_arguments(sub)
-        for one in _last(sub):
+        for one in leaves(sub):
             _add_log_flags(one)
     return out
 
 
-def _last(sub: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+def leaves(sub: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     """The parsers of a part's commands, or its own if it has none: flags of every part stand at the end of a line."""
     for action in sub._actions:
         if isinstance(action, argparse._SubParsersAction):

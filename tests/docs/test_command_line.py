@@ -9,14 +9,14 @@ from bellbuoy import cli
 from tests.docs.pages import DOCS, Page
 
 # The page of each part; what all parts share is in the page on the command line.
-PAGE = {"up": "command-line.md"}
+PAGE = {"up": "command-line.md", "tsdb": "storage-tools.md"}
 TABLE_OF_COLLECTORS = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
 
 
 def flags(part: str) -> dict[str, str]:
-    """The flags of a part with what `bellbuoy PART --help` says of them."""
+    """The flags of a part with what `bellbuoy PART --help`, or that of its commands, says of them."""
     parts = next(a for a in cli.parser(part)._actions if isinstance(a, argparse._SubParsersAction))
-    actions = [action for action in parts.choices[part]._actions if action.option_strings]
+    actions = [action for one in cli.leaves(parts.choices[part]) for action in one._actions if action.option_strings]
     return {next(o for o in action.option_strings if o.startswith("--")): action.help or "" for action in actions}
 
 

@@ -50,6 +50,14 @@ def test_a_folder_that_a_server_uses_is_refused(tmp_path: Path, form: str) -> No
     assert sorted(one.name for one in tmp_path.iterdir()) == ["data", "in"]
 
 
+def test_a_snapshot_of_a_storage_that_is_open_is_exported(folder: Folder, tmp_path: Path) -> None:
+    with data.opened(folder.path) as storage:
+        storage.snapshot(str(tmp_path / "snapshot"))
+        tsdb("export", "--storage.path", tmp_path / "snapshot", "--format", "prometheus", "--out", tmp_path / "out")
+    tsdb("import", "--storage.path", tmp_path / "data", "prometheus", tmp_path / "out")
+    assert data.read(tmp_path / "data") == folder.samples
+
+
 def test_a_folder_without_data_is_refused_and_left_empty(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none"):
         with pytest.raises(ExportError, match=r"it is no data folder; name the one of --storage\.path"):

@@ -1,4 +1,4 @@
-"""OpenMetrics text: promtool and Python's strict parser read what we write; a line that we read is stored or refused."""
+"""OpenMetrics text: promtool and Python's strict parser read ours; of what we read, each line is stored or refused."""
 
 import re
 from pathlib import Path
