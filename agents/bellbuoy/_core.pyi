@@ -94,7 +94,7 @@ class Storage:
         retention_seconds: float = 15 * 86400,
         retention_bytes: int = 0,
         commit_seconds: float = 1.0,
-        chunk_rows: int = 48,
+        chunk_rows: int = 120,
         progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
         """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one.

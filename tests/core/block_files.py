@@ -55,14 +55,8 @@ class BlockFile:
 
     def _read(self, index: Bytes, data: bytes) -> None:
         coded = Folder(Path())
-        texts = [index.text() for _ in range(index.varint())]
-
-        def text() -> str:
-            return texts[index.varint()]
-
-        def labels() -> Labels:
-            return {text(): text() for _ in range(index.varint())}
-
+        texts = index.texts()
+        text, labels = texts.text, texts.labels
         columns = [Column(labels(), [text() for _ in range(index.varint())]) for _ in range(index.varint())]
         assert columns == sorted(columns, key=Column.sort_key)
         metrics, column, number = [], 0, 0
@@ -135,6 +129,7 @@ def deletions(path: Path) -> list[tuple[Labels, int, int]]:
     out = []
     for payload in frames(data):
         one = Bytes(payload)
-        out += [(one.labels(), one.signed(), one.signed()) for _ in range(one.varint())]
+        texts = one.texts()
+        out += [(texts.labels(), one.signed(), one.signed()) for _ in range(one.varint())]
         assert not one
     return out

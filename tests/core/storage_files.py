@@ -4,6 +4,7 @@ It is how tests hold that page to the bytes: what it does not tell, this could n
 folder into samples; `seen` has a word for each form of the page that it met.
 """
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -76,8 +77,23 @@ class Bytes:
     def list(self) -> list[int]:
         return [self.varint() for _ in range(self.varint())]
 
+    def texts(self) -> "Texts":
+        """The texts, to read what refers to them."""
+        return Texts(self, [self.text() for _ in range(self.varint())])
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Reads what refers to texts by their numbers."""
+
+    data: Bytes
+    all: list[str]
+
+    def text(self) -> str:
+        return self.all[self.data.varint()]
+
     def labels(self) -> Labels:
-        return {self.text(): self.text() for _ in range(self.varint())}
+        return {self.text(): self.text() for _ in range(self.data.varint())}
 
 
 def unzigzag(value: int) -> int:
@@ -163,24 +179,36 @@ class Folder:
     # --- catalog
 
     def _catalog(self, entries: Bytes) -> None:
+        texts = entries.texts()
         while entries:
             kind, number = entries.varint(), entries.varint()
             self.seen.add(f"entry {kind}")
             if kind == 1:
-                self.groups[number] = entries.text(), entries.labels()
+                self.groups[number] = texts.text(), texts.labels()
             elif kind == 2:
-                self.columns[number] = Column(entries.labels(), [entries.text() for _ in range(entries.varint())])
+                self.columns[number] = Column(texts.labels(), [texts.text() for _ in range(entries.varint())])
                 if self.columns[number].dropped:
                     self.seen.add("column without a target label")
             elif kind == 3:
                 base = entries.varint()
-                left, alone = entries.list(), entries.list()
-                ids = set(self.sets[base - 1] if base else []) - set(left) | set(alone)
-                self.sets[number] = sorted(ids, key=lambda column: self.columns[column].sort_key())
+                kept = list(self.sets[base - 1]) if base else []
+                for place in reversed(list(itertools.accumulate(entries.list()))):
+                    del kept[place]
+                ids, last = [], 0
+                for _ in range(entries.varint()):
+                    before = entries.varint()
+                    ids += kept[:before]
+                    del kept[:before]
+                    for _ in range(entries.varint()):
+                        last += entries.signed()
+                        ids.append(last)
+                self.sets[number] = ids + kept
+                keys = [self.columns[column].sort_key() for column in self.sets[number]]
+                assert keys == sorted(keys)
                 self.seen.add("set with a base" if base else "set without a base")
             else:
                 assert kind == 4
-                self.series[number] = entries.labels()
+                self.series[number] = texts.labels()
 
     # --- log
 
@@ -217,14 +245,15 @@ class Folder:
                 self.seen.add("row in a larger set")
             values = {column: before.get(column, ABSENT_BITS) for column in columns}
         changed = record.take((len(columns) + 7) // 8)
+        full_values = [record.bits() for _ in range(record.varint())]
         for i, column in enumerate(columns):
             if changed[i // 8] >> i % 8 & 1:
-                values[column] = self._changed(record, value_of(values[column]))
-        assert not record
+                values[column] = self._changed(record, value_of(values[column]), full_values)
+        assert not record and not full_values
         last[group] = number, values
         self.rows[group, number] = time, {c: bits for c, bits in values.items() if bits != ABSENT_BITS}
 
-    def _changed(self, record: Bytes, before: float) -> Bits:
+    def _changed(self, record: Bytes, before: float, full_values: list[Bits]) -> Bits:
         code = record.varint()
         if code & 1 == 0:
             self.seen.add("code of an integer")
@@ -233,7 +262,7 @@ class Folder:
             self.seen.add("code of hundredths")
             return bits_of((round(before * 100) + unzigzag(code >> 2)) / 100)
         self.seen.add(f"code {code}")
-        return record.bits() if code == 3 else {7: ABSENT_BITS, 11: STALE_BITS}[code]
+        return full_values.pop(0) if code == 3 else {7: ABSENT_BITS, 11: STALE_BITS}[code]
 
     # --- chunks
 
@@ -264,17 +293,28 @@ class Folder:
     def _row_chunk(self, head: Bytes, file: Bytes) -> None:
         group, first, columns = head.varint(), head.varint(), self.sets[head.varint()]
         times = self._times(head)
-        there, place = [], 0
-        for gap in head.list():
-            place += gap
-            there.append(columns[place])
-        packs = self._packs(head, file)
+        width, count = head.varint(), head.varint()
+        assert width == len(columns)
+        there = columns
+        if count < width:
+            self.seen.add("chunk without some columns")
+            bits_here = head.take((width + 7) // 8)
+            there = [column for i, column in enumerate(columns) if bits_here[i // 8] >> i % 8 & 1]
+        assert len(there) == count
+        length = head.varint()
+        crcs = [head.u32() for _ in range((count + 63) // 64)]
+        starts = [int.from_bytes(head.take(2 if length <= 65536 else 4), "little") for _ in there]
+        assert not head
+        body = file.take(length)
+        parts = [*starts[::64], length] if starts else [length]
+        assert crcs == [zlib.crc32(body[start:end]) for start, end in itertools.pairwise(parts)]
         rows: list[dict[int, Bits]] = [{} for _ in times]
-        for i, column in enumerate(there):
-            for row, bits in zip(rows, self._column(packs[i // 64], len(times)), strict=True):
+        for column, start, end in zip(there, starts, [*starts[1:], length], strict=True):
+            one = Bytes(body[start:end])
+            for row, bits in zip(rows, self._column(one, len(times)), strict=True):
                 if bits != ABSENT_BITS:
                     row[column] = bits
-        assert not any(packs)
+            assert not one
         for i, (time, row) in enumerate(zip(times, rows, strict=True)):
             # What the log still has of a chunk is the same.
             assert self.rows.get((group, first + i), (time, row)) == (time, row)
@@ -319,9 +359,10 @@ class Folder:
         if kind == 1:
             return [data.bits()] * count
         if kind == 6:
-            planes, before, out = data.take(8 * count), 0, []
-            for i in range(count):
-                before ^= int.from_bytes(planes[i::count], "little")
+            kept, before, out = data.take(1)[0], 0, []
+            planes = [data.take(count) if kept >> plane & 1 else bytes(count) for plane in range(8)]
+            for column in zip(*planes, strict=True):
+                before ^= int.from_bytes(bytes(column), "little")
                 out.append(before)
             return out
         if kind == 2:

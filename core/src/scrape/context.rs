@@ -272,11 +272,13 @@ fn arrange(old: Option<&Plan>, body: &[u8], scanned: &[Line], seen: &Seen) -> Ve
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::LazyLock;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::labels::Str;
+    use crate::tsdb::columns::ColumnSets;
     use crate::tsdb::ABSENT_BITS;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -284,13 +286,8 @@ mod tests {
     }
 
     fn intern(columns: Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> {
-        let mut sorted: Vec<Column> = columns.clone();
-        sorted.sort();
-        sorted.dedup();
-        let at = |c: &Column| sorted.iter().position(|s| s == c).map_or(0, |i| i as u32);
-        let positions = columns.iter().map(at).collect();
-        let ids = (0..sorted.len() as u32).collect();
-        Ok((Arc::new(ColumnSet { id: 0, columns: sorted.into_iter().map(Arc::new).collect(), ids }), positions))
+        static SETS: LazyLock<ColumnSets> = LazyLock::new(ColumnSets::default);
+        SETS.intern(columns, &mut |_| Ok(()))
     }
 
     fn body(text: &[u8]) -> Body<'_> {

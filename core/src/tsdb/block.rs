@@ -27,7 +27,8 @@ use super::codec;
 use super::columns::Column;
 use super::disk;
 use super::frame::{check_header, BLOCK, HEADER_BYTES};
-use super::varint::{put, put_signed, put_text, Cursor};
+use super::texts::Texts;
+use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
 use crate::labels::{Labels, Str, Strings, NAME};
 
@@ -126,17 +127,20 @@ impl Index {
         at..at + usize::from(self.metrics.get(at).is_some_and(|m| name_of(m) == name))
     }
 
-    /// The number in the packs of each group's first column of a metric.
-    pub fn bases(&self, metric: usize) -> Vec<u64> {
-        let (columns, first) = &self.metrics[metric];
-        let counts: Vec<usize> = self.sets.iter().map(|set| Index::in_set(set, columns).len()).collect();
-        let mut at = *first;
-        let count = |group: &BlockGroup| (counts[group.set as usize] * group.runs.len()) as u64;
+    /// The number in the packs of each group's first column of a metric, given where its columns stand in each set.
+    pub fn bases(&self, metric: usize, places: &[Range<usize>]) -> Vec<u64> {
+        let mut at = self.metrics[metric].1;
+        let count = |group: &BlockGroup| (places[group.set as usize].len() * group.runs.len()) as u64;
         let counted = self.groups.iter().map(|g| {
             at += count(g);
             at - count(g)
         });
         counted.collect()
+    }
+
+    /// Where a metric's columns stand in each set.
+    pub fn places(&self, metric: usize) -> Vec<Range<usize>> {
+        self.sets.iter().map(|set| Index::in_set(set, &self.metrics[metric].0)).collect()
     }
 
     /// The number in the packs of each series' first entry.
@@ -213,12 +217,12 @@ impl Index {
             put(&mut out, u64::from(pack.columns));
             out.extend_from_slice(&pack.crc.to_le_bytes());
         }
-        texts.finish(out)
+        texts.payload(&out)
     }
 
     fn decode(bytes: &[u8]) -> Result<Index> {
         let mut cursor = Cursor::new(bytes);
-        let texts = Texts::read(&mut cursor)?;
+        let texts = Texts::read(&mut cursor, &mut Strings::default())?;
         let mut index = Index::default();
         for _ in 0..cursor.count()? {
             let own = texts.read_labels(&mut cursor)?;
@@ -300,61 +304,6 @@ fn read_ascending(cursor: &mut Cursor<'_>) -> Result<Vec<u32>> {
         out.push(at);
     }
     Ok(out)
-}
-
-/// Each text once, and its number wherever it stands.
-#[derive(Default)]
-struct Texts {
-    numbers: hashbrown::HashMap<Str, u32, rustc_hash::FxBuildHasher>,
-    order: Vec<Str>,
-}
-
-impl Texts {
-    fn text(&mut self, out: &mut Vec<u8>, text: &Str) {
-        let next = self.order.len() as u32;
-        let number = match self.numbers.get(text) {
-            Some(known) => *known,
-            None => {
-                self.numbers.insert(text.clone(), next);
-                self.order.push(text.clone());
-                next
-            }
-        };
-        put(out, u64::from(number));
-    }
-
-    fn labels(&mut self, out: &mut Vec<u8>, labels: &Labels) {
-        put(out, labels.len() as u64);
-        for (name, value) in labels.iter() {
-            self.text(out, name);
-            self.text(out, value);
-        }
-    }
-
-    /// The texts, and behind them what refers to them.
-    fn finish(self, body: Vec<u8>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(body.len() + self.order.len() * 16);
-        put(&mut out, self.order.len() as u64);
-        self.order.iter().for_each(|t| put_text(&mut out, t));
-        out.extend_from_slice(&body);
-        out
-    }
-
-    fn read(cursor: &mut Cursor<'_>) -> Result<Texts> {
-        let mut strings = Strings::default();
-        let order: Result<Vec<Str>> = (0..cursor.count()?).map(|_| Ok(strings.intern(cursor.text()?))).collect();
-        Ok(Texts { order: order?, ..Texts::default() })
-    }
-
-    fn read_text(&self, cursor: &mut Cursor<'_>) -> Result<Str> {
-        self.order.get(cursor.number()? as usize).cloned().ok_or_else(|| damaged("a text is missing"))
-    }
-
-    fn read_labels(&self, cursor: &mut Cursor<'_>) -> Result<Labels> {
-        let pairs: Result<Vec<(Str, Str)>> =
-            (0..cursor.count()?).map(|_| Ok((self.read_text(cursor)?, self.read_text(cursor)?))).collect();
-        Ok(Labels::from_pairs(pairs?))
-    }
 }
 
 /// Where the index lies, from the tail.

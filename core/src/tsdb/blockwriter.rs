@@ -19,6 +19,7 @@ use super::columns::{Column, MISSING};
 use super::disk::{self, DiskFile};
 use super::frame::{header, BLOCK, HEADER_BYTES};
 use super::loose::SealedSeries;
+use super::packs::PACK_ENTRIES;
 use super::tombstones::{blank, is_deleted, Spans, Tombstones};
 use super::varint::{put, Cursor};
 use super::{is_absent, Result, StorageError, ABSENT};
@@ -176,7 +177,7 @@ impl<'a> Plan<'a> {
                     Source::Chunk { chunk, .. } => {
                         let opened = chunk.open()?;
                         let of = &mut of_group[at].1;
-                        (0..of.len()).for_each(|c| of[c] |= opened.slot(c as u32).is_some());
+                        (0..of.len()).for_each(|c| of[c] |= opened.has(c));
                     }
                     Source::Run { .. } => of_group[at].1.fill(true),
                 }
@@ -333,14 +334,12 @@ impl<'a> Plan<'a> {
                             Source::Chunk { chunk, rows } => {
                                 let numbers = &self.numbers[&part.source.set_key(input)];
                                 let opened = chunk.open()?;
-                                let in_slab = |c: &usize| columns.contains(&numbers[*c]);
-                                let found: Vec<(usize, usize)> = (0..numbers.len())
-                                    .filter(in_slab)
-                                    .filter_map(|c| opened.slot(c as u32).map(|slot| (c, slot)))
-                                    .collect();
-                                let slots: Vec<usize> = found.iter().map(|f| f.1).collect();
-                                opened.read(&slots, Reading::Once, &mut decoder, &mut |at, values| {
-                                    put(numbers[found[at].0], &values[rows.clone()]);
+                                let in_slab = |c: &u32| columns.contains(&numbers[*c as usize]);
+                                let of_slab: Vec<u32> = (0..numbers.len() as u32).filter(in_slab).collect();
+                                let found = opened.slots(&of_slab);
+                                let slots = found.iter().map(|f| f.1);
+                                opened.read(slots, Reading::Once, &mut decoder, &mut |at, values| {
+                                    put(numbers[of_slab[found[at].0] as usize], &values[rows.clone()]);
                                 })?;
                             }
                             Source::Run { block, group, run } => {
@@ -413,7 +412,7 @@ impl<'a> Plan<'a> {
             let places = numbers.partition_point(|n| *n < columns.start)..numbers.partition_point(|n| *n < columns.end);
             for place in places {
                 let metric = index.metrics.partition_point(|m| m.0.end <= set[place]);
-                let first = bases.entry((block, metric)).or_insert_with(|| index.bases(metric))[group];
+                let first = bases.entry((block, metric)).or_insert_with(|| index.bases(metric, &index.places(metric)))[group];
                 let within = place - Index::in_set(set, &index.metrics[metric].0).start;
                 let number = first + (within * of_group.runs.len() + run) as u64;
                 wants.push((block, number, (group, run), numbers[place]));
@@ -519,12 +518,12 @@ impl<'a> SeriesReader<'a> {
         for source in &series.sources {
             match source {
                 SeriesSource::Chunk(chunk, at) => {
-                    let pack = at / super::chunk::PACK_COLUMNS;
+                    let pack = at / PACK_ENTRIES;
                     let known = self.packs.entry(Arc::as_ptr(chunk) as usize).or_insert((usize::MAX, Vec::new()));
                     if known.0 != pack {
                         *known = (pack, chunk.read_pack(pack, &mut self.decoder)?);
                     }
-                    out.extend(known.1[at % super::chunk::PACK_COLUMNS].iter().copied().filter(wanted));
+                    out.extend(known.1[at % PACK_ENTRIES].iter().copied().filter(wanted));
                 }
                 SeriesSource::Block { block, series } => {
                     let (reader, index, bases) = &mut self.blocks[*block];

@@ -4,7 +4,7 @@
 //! log can be cut. Of equal times the first sample wins.
 //!
 //! ```text
-//! sealed series:  head | packs        (lengths and checksums as in chunk.rs)
+//! sealed series:  head | packs        (see packs.rs)
 //! head:   kind 2 | count, then of each series: id as gap to the one before | samples | first time | last time
 //! pack:   64 series: times, then values (see codec.rs), zstd
 //! ```
@@ -16,9 +16,9 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustc_hash::FxBuildHasher;
 
-use super::chunk::{read_packs, Pack, Packs, PACK_COLUMNS};
 use super::chunkfile::Mapped;
 use super::codec::{self, Decoder, Encoder};
+use super::packs::{read_packs, Pack, Packs, PACK_ENTRIES};
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
 use crate::labels::{Labels, NAME};
@@ -275,7 +275,7 @@ fn encode(part: &[Taken], encoder: &mut Encoder) -> Result<Vec<u8>> {
     put(&mut head, part.len() as u64);
     let mut last = 0;
     let mut packs = Packs::default();
-    for pack in part.chunks(PACK_COLUMNS) {
+    for pack in part.chunks(PACK_ENTRIES) {
         packs.raw.clear();
         for (series, samples) in pack {
             put(&mut head, u64::from(series.id - last));
@@ -331,7 +331,7 @@ impl SealedSeries {
             entries.push(entry);
         }
         let packs = read_packs(cursor, head_end)?;
-        if packs.len() != entries.len().div_ceil(PACK_COLUMNS) || entries.is_empty() {
+        if packs.len() != entries.len().div_ceil(PACK_ENTRIES) || entries.is_empty() {
             return Err(StorageError::corrupt("a chunk", "it has too few packs"));
         }
         let bytes = bytes.trimmed(packs.last().map_or(head_end, Pack::end));
@@ -358,17 +358,17 @@ impl SealedSeries {
 
     /// The samples of each entry of a pack.
     pub fn read_pack(&self, pack: usize, decoder: &mut Decoder) -> Result<Vec<Vec<(i64, f64)>>> {
-        self.read_to(((pack + 1) * PACK_COLUMNS).min(self.entries.len()) - 1, decoder)
+        self.read_to(((pack + 1) * PACK_ENTRIES).min(self.entries.len()) - 1, decoder)
     }
 
     /// The entries of a pack up to one of them.
     fn read_to(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<Vec<(i64, f64)>>> {
-        let pack = at / PACK_COLUMNS;
-        let inflated = self.packs[pack].inflate(self.packs[pack].mapped(&self.bytes)?)?;
+        let pack = at / PACK_ENTRIES;
+        let inflated = self.packs[pack].inflate(&self.bytes)?;
         let mut cursor = Cursor::new(&inflated);
         let mut values = Vec::new();
         let mut out = Vec::new();
-        for entry in &self.entries[pack * PACK_COLUMNS..=at] {
+        for entry in &self.entries[pack * PACK_ENTRIES..=at] {
             let times = codec::decode_integers(&mut cursor, entry.count)?;
             decoder.decode(&mut cursor, times.len(), &mut values)?;
             out.push(times.into_iter().zip(values.iter().copied()).collect());
@@ -377,6 +377,6 @@ impl SealedSeries {
     }
 
     pub fn verify(&self) -> Result<()> {
-        self.packs.iter().try_for_each(|p| p.inflate(p.mapped(&self.bytes)?).map(|_| ()))
+        self.packs.iter().try_for_each(|p| p.inflate(&self.bytes).map(|_| ()))
     }
 }

@@ -76,7 +76,7 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 #[pymethods]
 impl PyStorage {
     #[new]
-    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 48, progress = None))]
+    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 120, progress = None))]
     fn new(
         py: Python<'_>,
         path: PathBuf,

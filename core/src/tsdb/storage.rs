@@ -22,7 +22,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use rustc_hash::FxBuildHasher;
 
 use super::catalog::{self, Catalog, Entry, Used};
-use super::chunk::{widen, OpenChunk, SealedChunk};
+use super::chunk::SealedChunk;
 use super::chunkfile::{ChunkFiles, Sealed};
 use super::codec::Encoder;
 use super::columns::{Column, ColumnSet, ColumnSets};
@@ -31,9 +31,9 @@ use super::disk;
 use super::frame;
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
+use super::openchunk::{widen, OpenChunk};
 use super::row;
 use super::tombstones::Tombstones;
-use super::varint::Cursor;
 use super::wal::{self, Record, Wal};
 use super::{Result, StorageError};
 use crate::labels::{Labels, Str};
@@ -550,7 +550,7 @@ fn replay(
                             return Ok(());
                         }
                     };
-                    row::decode(&mut Cursor::new(entry.row), &mut values)?;
+                    row::decode(entry.row, &mut values)?;
                     group.restore_row(inner, entry.number, entry.time, set, &values, *number)?;
                     rows.insert(entry.group, Replayed { number: entry.number, set: set.clone(), values });
                 }
