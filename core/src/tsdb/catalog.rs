@@ -89,14 +89,20 @@ impl Catalog {
         entry.put(&mut self.buffer);
     }
 
-    /// Makes all that was recorded durable.
-    pub fn commit(&mut self) -> Result<()> {
+    /// Writes all that was recorded: a kill does not lose it any more.
+    pub fn write(&mut self) -> Result<()> {
         if !self.buffer.is_empty() {
             let mut framed = Vec::with_capacity(self.buffer.len() + frame::FRAME_BYTES);
             frame::put_frame(&mut framed, &self.buffer);
             self.file.append(&framed)?;
             self.buffer.clear();
         }
+        Ok(())
+    }
+
+    /// Makes all that was recorded durable.
+    pub fn commit(&mut self) -> Result<()> {
+        self.write()?;
         self.file.sync()
     }
 
