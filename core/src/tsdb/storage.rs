@@ -31,6 +31,7 @@ use super::disk;
 use super::frame;
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
+use super::memory;
 use super::row;
 use super::tombstones::Tombstones;
 use super::varint::Cursor;
@@ -187,6 +188,7 @@ fn work(inner: &Inner, stop: &(Mutex<bool>, Condvar)) {
         if tidied.elapsed() >= TIDY_INTERVAL {
             tidied = Instant::now();
             done = done.and_then(|()| inner.tidy()).and_then(|()| inner.compact(SETTLED_MILLISECONDS).map(|_| ()));
+            memory::give_back();
         }
         if let Err(e) = done {
             inner.counters.commit_failures.fetch_add(1, Relaxed);
@@ -377,7 +379,7 @@ impl Inner {
         all.retain(|group| {
             let left = group.retire(frontier);
             // One that paused knows what its last row had. Held by the two tables only: nobody is about to append.
-            let recent = group.last_time().is_some_and(|t| t.saturating_add(BLOCK_MILLISECONDS) >= frontier);
+            let recent = !group.is_ended() && group.last_time().is_some_and(|t| t.saturating_add(BLOCK_MILLISECONDS) >= frontier);
             if left || recent || Arc::strong_count(group) > 2 {
                 return true;
             }
