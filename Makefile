@@ -86,8 +86,9 @@ kill: $(READY) ## kills a process that appends and compacts, 200 times on one fo
 .PHONY: fuzz
 fuzz: ## feeds the readers of scrapes and of files with what they do not expect; SECONDS=600 in all (needs a nightly Rust)
 	@cargo +nightly fuzz --version >/dev/null || { echo "cannot go on: run rustup toolchain install nightly, and cargo install cargo-fuzz"; exit 1; }
-	cd core && for target in scrape files; do \
-	  cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$$(( $(or $(SECONDS),600) / 2 )) -rss_limit_mb=2048 -timeout=10 || exit 1; done
+	cd core && for target in scrape files; do mkdir -p fuzz/found/$$target && \
+	  cargo +nightly fuzz run --sanitizer none $$target fuzz/found/$$target fuzz/corpus/$$target -- \
+	  -max_total_time=$$(( $(or $(SECONDS),600) / 2 )) -rss_limit_mb=2048 -timeout=10 || exit 1; done
 
 .PHONY: soak
 soak: $(READY) ## twenty minutes of pods that come and go, in which the server's memory must stay flat
