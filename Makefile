@@ -79,6 +79,21 @@ test-rust: ## tests of the core that Python does not see
 crash: ## a power cut, and an error, at every change of the disk of a run (minutes)
 	BELLBUOY_EVERY_CHANGE=1 cargo test --quiet --manifest-path core/Cargo.toml --no-default-features power
 
+.PHONY: kill
+kill: $(READY) ## kills a process that appends and compacts, 200 times on one folder (minutes); SEED=N to repeat
+	$(PYTHON) -m tests.kill --rounds 200 $(if $(SEED),--seed $(SEED))
+
+.PHONY: fuzz
+fuzz: ## feeds the readers of scrapes and of files with what they do not expect; SECONDS=600 in all (needs a nightly Rust)
+	@cargo +nightly fuzz --version >/dev/null || { echo "cannot go on: run rustup toolchain install nightly, and cargo install cargo-fuzz"; exit 1; }
+	cd core && for target in scrape files; do mkdir -p fuzz/found/$$target && \
+	  cargo +nightly fuzz run --sanitizer none $$target fuzz/found/$$target fuzz/corpus/$$target -- \
+	  -max_total_time=$$(( $(or $(SECONDS),600) / 2 )) -rss_limit_mb=2048 -timeout=10 || exit 1; done
+
+.PHONY: soak
+soak: $(READY) ## twenty minutes of pods that come and go, in which the server's memory must stay flat
+	$(PYTHON) -m bench.soak
+
 .PHONY: format
 format: $(READY) ## formats all code
 	ruff format --quiet .

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import random
 import struct
 import subprocess
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from bellbuoy._core import Scraper, Storage, read_exposition
 from bellbuoy.scrape import ScrapeConfig
 from tests.core.formats import OPENMETRICS, TEXT, Labels, Sample, bodies, go_number, read
 from tests.core.scraping import Exporter, eventually, last_error, only, series, settings, target, values
+from tests.core.valid_bodies import valid_body
 from tests.peers.programs import prometheus, query, until
 
 
@@ -93,16 +95,27 @@ nothing_known NaN
 """
 
 
-def test_text_is_read_as_prometheus_client_reads_it() -> None:
-    theirs = [
-        ({"__name__": one.name, **one.labels}, float(one.value), one.timestamp)
-        for family in parser.text_string_to_metric_families(CLIENT)
+def without_spelling(samples: Iterable[Sample]) -> list[str]:
+    """In an order of their own, with `le` as Prometheus has it: others keep its spelling and sort families."""
+    spelled = [
+        (labels | {"le": go_number(float(labels["le"]))} if "le" in labels else labels, *rest) for labels, *rest in samples
+    ]
+    return sorted(repr((sorted(labels.items()), *rest)) for labels, *rest in comparable(spelled))
+
+
+def by_text_client(body: str) -> list[Sample]:
+    return [
+        ({"__name__": one.name, **one.labels}, float(one.value), one.timestamp and round(one.timestamp * 1000), None)
+        for family in parser.text_string_to_metric_families(body)
         for one in family.samples
     ]
-    ours = [(labels, value, time and time / 1000) for labels, value, time, _ in core(CLIENT, TEXT)]
-    assert [(labels, bits(value), time) for labels, value, time in ours] == [
-        (labels, bits(value), time) for labels, value, time in theirs
-    ]
+
+
+def test_text_is_read_as_prometheus_client_reads_it() -> None:
+    assert comparable(core(CLIENT, TEXT)) == comparable(by_text_client(CLIENT))
+    for seed in range(60):
+        body = valid_body(random.Random(seed), openmetrics=False)
+        assert without_spelling(core(body, TEXT)) == without_spelling(by_text_client(body)), seed
 
 
 OPEN = """\
@@ -121,8 +134,8 @@ build_info{version="1"} 1 1600000000.25
 """
 
 
-def test_openmetrics_is_read_as_prometheus_client_reads_it() -> None:
-    theirs: list[Sample] = [
+def by_openmetrics_client(body: str) -> list[Sample]:
+    return [
         (
             {"__name__": one.name, **one.labels},
             float(one.value),
@@ -134,10 +147,16 @@ def test_openmetrics_is_read_as_prometheus_client_reads_it() -> None:
                 None if one.exemplar.timestamp is None else round(float(one.exemplar.timestamp) * 1000),
             ),
         )
-        for family in openmetrics_parser.text_string_to_metric_families(OPEN)  # type: ignore[no-untyped-call]
+        for family in openmetrics_parser.text_string_to_metric_families(body)  # type: ignore[no-untyped-call]
         for one in family.samples
     ]
-    assert comparable(core(OPEN, OPENMETRICS)) == comparable(theirs)
+
+
+def test_openmetrics_is_read_as_prometheus_client_reads_it() -> None:
+    assert comparable(core(OPEN, OPENMETRICS)) == comparable(by_openmetrics_client(OPEN))
+    for seed in range(60):
+        body = valid_body(random.Random(seed), openmetrics=True)
+        assert without_spelling(core(body, OPENMETRICS)) == without_spelling(by_openmetrics_client(body)), seed
 
 
 def test_what_is_no_line_is_refused_with_its_place() -> None:
@@ -241,9 +260,11 @@ async def test_prometheus_stores_the_same_of_the_same_bodies(
     # Debian's Prometheus is older than names in any characters.
     exporter.body = "\n".join(line for line in CLIENT.split("\n") if "my.metric" not in line).encode()
     exporter.body = exporter.body.replace(b" 1395066363000", b"")
+    exporter.body += valid_body(random.Random(1), openmetrics=False, families=60).encode()
     other.content_type = OPENMETRICS
     other.body = "\n".join(line for line in OPEN.split("\n") if "my.hist" not in line).encode()
-    other.body = other.body.replace(b" 1600000000.25", b"")
+    other.body = other.body.replace(b" 1600000000.25", b"").removesuffix(b"# EOF\n")
+    other.body += valid_body(random.Random(2), openmetrics=True, families=60).encode()
     jobs = {"text": exporter, "openmetrics": other}
     labels = {job: {"job": job, "instance": one.address} for job, one in jobs.items()}
     for job, one in jobs.items():
@@ -275,4 +296,4 @@ async def test_prometheus_stores_the_same_of_the_same_bodies(
         if labels["__name__"] not in report
     }
     assert got == want
-    assert len(got) >= 10
+    assert len(got) >= 400

@@ -43,6 +43,26 @@ def test_a_failed_scrape_is_up_0_and_ends_the_series(exporter: Exporter, storage
     eventually(lambda: values(storage, "a")[-1] == 1.0)
 
 
+def test_of_a_target_that_is_gone_nothing_stays_in_memory_but_its_chunks(
+    exporter: Exporter, storage: Storage, scraper: Scraper
+) -> None:
+    scraper.set_pool("p", settings(), [target(exporter)])
+    eventually(lambda: len(values(storage, "a")) >= 3)
+    assert storage.stats()["chunks"] == 0
+    scraper.remove_pool("p")
+    eventually(lambda: values(storage, "a")[-1] == "stale")
+    eventually(lambda: storage.stats()["chunks"] == 1)
+    assert storage.stats()["open_bytes"] == 0
+    storage.compact(everything=True)
+
+    def groups() -> int:
+        storage.tidy()
+        return storage.stats()["groups"]
+
+    eventually(lambda: groups() == 0)
+    assert values(storage, "a")[:3] == [1.0, 1.0, 1.0]
+
+
 def test_a_body_that_cannot_be_read_says_where(exporter: Exporter, storage: Storage, scraper: Scraper) -> None:
     exporter.body = b"a 1\nb x\n"
     scraper.set_pool("p", settings(), [target(exporter)])

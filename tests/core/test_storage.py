@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,48 @@ def test_what_was_flushed_survives_kills_and_nothing_is_invented(folder: Path) -
     for name, samples in got.items():
         if name.startswith("b/"):
             assert all(value in (t, -1) for t, value in samples)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["rows", "loose"])
+def test_a_kill_between_a_seal_and_a_commit_leaves_no_chunk_of_which_nothing_is_known(folder: Path, way: Append) -> None:
+    storage = Storage(str(folder), commit_seconds=1000, chunk_rows=4)
+    Way.rows(storage, 0, {"first/1": 0.0})
+    storage.flush()
+    for t in range(1, 9):
+        way(storage, t, {"a/1": float(t)})
+    storage.seal()
+    # What a kill would leave: the files as they are.
+    killed = folder.with_name("killed")
+    shutil.copytree(folder, killed)
+    back = Storage(str(killed), commit_seconds=1000, chunk_rows=4)
+    assert back.losses() == []
+    # Others must not get an id that a chunk in a file has.
+    way(back, 100, {"b/1": 1.0, "b/2": 2.0})
+    back.close()
+    found = read(Storage(str(killed)))
+    assert found["a/1"][:8] == [(t, float(t)) for t in range(1, 9)]
+    assert found["b/1"] == [(100, 1.0)]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["rows", "loose"])
+def test_what_the_catalog_does_not_know_never_becomes_another_series(folder: Path, way: Append) -> None:
+    storage = Storage(str(folder), commit_seconds=1000)
+    Way.rows(storage, 0, {"first/1": 0.0})
+    storage.flush()
+    before = (folder / "catalog").read_bytes()
+    way(storage, 1, {"a/1": 7.0})
+    storage.seal()
+    storage.close()
+    # As after a power cut by which the disk kept the chunk and not what was written before it.
+    (folder / "catalog").write_bytes(before)
+    for wal in (folder / "wal").iterdir():
+        wal.unlink()
+    for time in (100, 200):
+        storage = Storage(str(folder))
+        assert "the catalog does not know" in storage.losses()[0]
+        way(storage, time, {"b/1": 1.0})
+        storage.close()
+    assert read(Storage(str(folder)), start=1) == {"b/1": [(100, 1.0), (200, 1.0)]}
 
 
 @pytest.fixture

@@ -147,6 +147,33 @@ def test_blocks_and_deletions_are_what_the_page_says(version: int, folder: Path)
     storage.close()
 
 
+def test_an_example_of_blocks_and_deletions_is_read_as_it_is_said_and_as_the_page_has_it(
+    version: int, tmp_path: Path
+) -> None:
+    folder, want = tmp_path / "data", stated(version, "compacted")
+    shutil.copytree(HERE / f"v{version}" / "compacted", folder)
+    storage = open_storage(folder)
+    assert storage.losses() == []
+    assert held(storage) == want
+    storage.close()
+
+    folder = HERE / f"v{version}" / "compacted"
+    deleted: dict[str, list[tuple[int, int]]] = {}
+    for labels, start, end in deletions(folder / "tombstones"):
+        deleted.setdefault(json.dumps(labels, sort_keys=True), []).append((start, end))
+    assert {json.loads(labels)["__name__"] for labels in deleted} == {"noise", "walk", "late_news", "hundredths"}
+    found: dict[str, list[tuple[int, int]]] = {}
+    hidden = 0
+    for block in blocks_of(folder).values():
+        for one, samples in block.series:
+            key = json.dumps(one, sort_keys=True)
+            left = [at for at in samples if not any(start <= at[0] <= end for start, end in deleted.get(key, ()))]
+            hidden += len(samples) - len(left)
+            found.setdefault(key, []).extend(left)
+    assert hidden > 0
+    assert described([(json.loads(labels), samples) for labels, samples in found.items() if samples]) == want
+
+
 @pytest.mark.parametrize("place", ["header", "pack", "index", "tail", "cut"])
 def test_a_damaged_block_costs_itself_and_is_kept(place: str, folder: Path) -> None:
     storage = open_storage(folder)

@@ -1,6 +1,7 @@
 """A server that is killed comes back with its samples, and `for` goes on where it was."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -10,9 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import numpy as np
 import pytest
 from aiohttp import web
 
+from bellbuoy._core import Storage
 from tests.server.conftest import Client, Target, scrape_config
 
 # What the command line does, for one part.
@@ -33,7 +36,7 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def program(folder: Path, *, end: signal.Signals) -> AsyncIterator[Client]:
+async def program(folder: Path, *flags: str, end: signal.Signals) -> AsyncIterator[Client]:
     """The server as a process of its own, ended by this signal."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -42,6 +45,7 @@ async def program(folder: Path, *, end: signal.Signals) -> AsyncIterator[Client]
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.path={folder / 'data'}",
         "--web.listen-address=127.0.0.1:0",
+        *flags,
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -117,3 +121,42 @@ async def test_after_a_kill_the_samples_are_there_and_for_goes_on(
 async def pending_since(client: Client) -> float:
     """When the alert says that it began."""
     return float((await client.api("query", query="ALERTS_FOR_STATE"))["result"][0]["value"][1])
+
+
+async def keep_house(client: Client) -> None:
+    """Snapshots, deletions and cleaning up, until the server is gone."""
+    with contextlib.suppress(aiohttp.ClientError):
+        while True:
+            for path in ("delete_series?match[]=room_temperature_celsius", "snapshot", "clean_tombstones"):
+                status, body = await client.request("POST", f"/api/v1/admin/tsdb/{path}")
+                assert status in (200, 204), body
+
+
+async def test_a_kill_while_snapshots_are_made_and_series_deleted_loses_and_brings_back_nothing(
+    target: Target, tmp_path: Path
+) -> None:
+    (tmp_path / "prometheus.yml").write_text(scrape_config(target.address), encoding="utf-8")
+    before = 0
+    for wait_seconds in (1.7, 2.3):
+        async with program(tmp_path, "--web.enable-admin-api", end=signal.SIGKILL) as client:
+            busy = asyncio.create_task(keep_house(client))
+            await asyncio.sleep(wait_seconds)
+            up = (await client.api("query", query="count_over_time(up[1m])"))["result"]
+            assert int(up[0]["value"][1]) >= before
+            # What is younger than the commit interval may be lost.
+            before = int(up[0]["value"][1]) - 6
+        await busy
+    storage = Storage(str(tmp_path / "data"))
+    assert storage.losses() == []
+    found = storage.select([("__name__", "=~", "up|room_temperature_celsius|app_requests_total")], 0, 2**50)
+    samples = dict(
+        zip((labels["__name__"] for labels in found.labels.to_dicts()), np.diff(found.offsets), strict=False)
+    )
+    assert samples["up"] >= before
+    # Deleted again and again: a second's worth, scraped since, is left.
+    assert samples.get("room_temperature_celsius", 0) < samples["up"]
+    for labels, start, end in zip(found.labels.to_dicts(), found.offsets[:-1], found.offsets[1:], strict=True):
+        wanted = {"up": {1.0}, "app_requests_total": {0.0, 7.0}}.get(labels["__name__"], {21.5, -3.0})
+        values = found.values[start:end]
+        assert set(values[~np.isnan(values)].tolist()) <= wanted
+    storage.close()

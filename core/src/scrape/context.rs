@@ -100,25 +100,35 @@ impl Context {
     ) -> Result<(Arc<Plan>, &'o [Origin]), PlanError> {
         let mut text: Vec<u8> = Vec::with_capacity(body.len());
         let mut lines: Vec<PlanLine> = Vec::with_capacity(origins.len());
+        // What was first in its body and is not first in the plan begins a line there, too: a walk must not find it behind a value.
+        let put = |text: &mut Vec<u8>, literal: &[u8], first: bool| {
+            if !first && !literal.starts_with(b"\n") {
+                text.push(b'\n');
+            }
+            text.extend_from_slice(literal);
+        };
         for origin in origins {
+            let first = lines.is_empty();
             let key_length = match *origin {
                 Origin::Kept(line) => {
                     let Some(old) = old else { continue };
                     let line = line as usize;
-                    text.extend_from_slice(&old.text[old.start(line)..old.lines[line].end as usize]);
+                    put(&mut text, &old.text[old.start(line)..old.lines[line].end as usize], first);
                     old.lines[line].end - old.lines[line].key
                 }
                 Origin::Known { body: line, .. } | Origin::New(line) => {
                     let start = (line as usize).checked_sub(1).map_or(0, |i| scanned[i].end as usize);
                     let key = &scanned[line as usize].key;
-                    text.extend_from_slice(&body[start..key.end as usize]);
+                    put(&mut text, &body[start..key.end as usize], first);
                     key.end - key.start
                 }
             };
             let end = u32::try_from(text.len()).map_err(|_| PlanError::Limit("the body's text is longer than 4 GiB".into()))?;
             lines.push(PlanLine { key: end - key_length, end, slot: DROPPED });
         }
-        let tail = &body[scanned.last().map_or(0, |l| l.end as usize)..];
+        let mut tail = Vec::new();
+        let rest = &body[scanned.last().map_or(0, |l| l.end as usize)..];
+        put(&mut tail, rest, lines.is_empty() || rest.is_empty());
 
         let fingerprint = hash(&text);
         let same = |p: &Plan, lines: &[PlanLine]| {
@@ -365,6 +375,23 @@ mod tests {
         let ignoring = Body { honor_timestamps: false, ..body(b"a 1 17\nb 2\n") };
         plan.unwrap().walk(&ignoring, &mut reading, &mut seen).unwrap();
         assert_eq!((reading.kept(), reading.timed.len()), (2, 0));
+    }
+
+    #[test]
+    fn what_was_first_in_a_body_is_not_taken_for_the_rest_of_a_line() {
+        let context = context(false, &[]);
+        let (mut plan, mut seen) = (None, Seen::default());
+        for body in ["a 1\n", "b 1\n", "c 1\n# no more", "# nothing"] {
+            read(&context, &mut plan, &mut seen, body);
+        }
+        let plan = plan.unwrap();
+        assert_eq!(plan.line_count(), 3);
+        for broken in ["c 5a 1\n", "c 1b 1\n", "a 1b 1\n", "a 1 2b 1\n", "a 1# nothing", "c 1# no more"] {
+            assert!(plan.walk(&body(broken.as_bytes()), &mut Reading::default(), &mut seen).is_err(), "{broken}");
+        }
+        for whole in ["a 1\nb 2\nc 3\n", "b 1\na 2\n# nothing", "c 1\n\na 2"] {
+            assert!(plan.walk(&body(whole.as_bytes()), &mut Reading::default(), &mut seen).is_ok(), "{whole}");
+        }
     }
 
     #[test]

@@ -110,8 +110,8 @@ impl Catalog {
         entry.put(&mut self.texts, &mut self.entries);
     }
 
-    /// Makes all that was recorded durable.
-    pub fn commit(&mut self) -> Result<()> {
+    /// Writes all that was recorded: a kill does not lose it any more.
+    pub fn write(&mut self) -> Result<()> {
         if !self.entries.is_empty() {
             let mut framed = Vec::new();
             frame::put_frame(&mut framed, &self.texts.payload(&self.entries));
@@ -119,6 +119,12 @@ impl Catalog {
             self.entries = Vec::new();
             self.texts = Texts::default();
         }
+        Ok(())
+    }
+
+    /// Makes all that was recorded durable.
+    pub fn commit(&mut self) -> Result<()> {
+        self.write()?;
         self.file.sync()
     }
 

@@ -234,6 +234,12 @@ impl ColumnSets {
         inner.next_set = inner.next_set.saturating_add(count);
     }
 
+    /// No set that comes from here on has this id.
+    pub fn pass_set(&self, id: u32) {
+        let mut inner = self.0.lock();
+        inner.next_set = inner.next_set.max(id.saturating_add(1));
+    }
+
     /// Forgets what nobody holds any more. Returns how many sets and columns are left.
     pub fn sweep(&self) -> (usize, usize) {
         let mut inner = self.0.lock();

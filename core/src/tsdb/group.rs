@@ -98,7 +98,8 @@ impl Group {
         Ok(done)
     }
 
-    /// Ends all series of the group at this time: the target is gone.
+    /// Ends all series of the group at this time: the target is gone. What is open is sealed, for nothing may come to fill it
+    /// up, and the last row is let go: of pods that come and go nothing stays in memory but their chunks.
     pub(super) fn end(&self, storage: &Inner, time: i64) -> Result<()> {
         let mut state = self.state.lock();
         let (Some(set), Some(last)) = (state.set.clone(), state.last_time) else {
@@ -108,7 +109,17 @@ impl Group {
         if next.iter().all(|v| is_absent(*v)) {
             return Ok(());
         }
-        self.store(storage, &mut state, time.max(last + 1), &set, next)
+        self.store(storage, &mut state, time.max(last + 1), &set, next)?;
+        if !state.open.is_empty() {
+            self.seal_state(storage, &mut state)?;
+        }
+        (state.set, state.given, state.row) = (None, None, Vec::new());
+        Ok(())
+    }
+
+    /// Whether the last row is known to have no value, or is not known at all.
+    pub fn is_ended(&self) -> bool {
+        !self.state.lock().row.iter().any(|v| is_live(*v))
     }
 
     /// Writes the next row to the log and the open chunk. The state changes only when the log has taken it.

@@ -151,6 +151,12 @@ impl LooseStore {
         self.inner.write().next_id += count;
     }
 
+    /// No series that comes from here on has this id.
+    pub fn pass_id(&self, id: u32) {
+        let mut inner = self.inner.write();
+        inner.next_id = inner.next_id.max(id.saturating_add(1));
+    }
+
     pub fn by_id(&self, id: u32) -> Option<Arc<LooseSeries>> {
         self.inner.read().by_id.get(&id).cloned()
     }

@@ -11,6 +11,7 @@
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
 //! * `tombstones`: what was deleted.
 //! * `storage`: opens, replays, commits, retires. `select`: finds series and gathers their samples.
+//! * `memory`: what was freed goes back.
 //! * `python`: all of this, as `_core.pyi` has it.
 
 pub mod bits;
@@ -27,6 +28,7 @@ pub mod frame;
 pub mod group;
 pub mod loose;
 pub mod matcher;
+pub mod memory;
 pub mod openchunk;
 pub mod packs;
 #[cfg(test)]

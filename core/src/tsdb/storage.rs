@@ -31,6 +31,7 @@ use super::disk;
 use super::frame;
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
+use super::memory;
 use super::openchunk::{widen, OpenChunk};
 use super::row;
 use super::tombstones::Tombstones;
@@ -187,6 +188,7 @@ fn work(inner: &Inner, stop: &(Mutex<bool>, Condvar)) {
         if tidied.elapsed() >= TIDY_INTERVAL {
             tidied = Instant::now();
             done = done.and_then(|()| inner.tidy()).and_then(|()| inner.compact(SETTLED_MILLISECONDS).map(|_| ()));
+            memory::give_back();
         }
         if let Err(e) = done {
             inner.counters.commit_failures.fetch_add(1, Relaxed);
@@ -282,7 +284,7 @@ impl Inner {
     /// Writes an open chunk to a file, as columns.
     pub fn seal(&self, open: &OpenChunk, group: u32) -> Result<Arc<SealedChunk>> {
         let bytes = open.seal(group, &mut self.encoder.lock())?;
-        match self.files.append(&bytes, self.now())? {
+        match self.append_chunk(&bytes)? {
             Sealed::Rows(mut chunk) => {
                 chunk.set = open.set().cloned();
                 self.counters.chunks.fetch_add(1, Relaxed);
@@ -290,6 +292,12 @@ impl Inner {
             }
             Sealed::Series(_) => Err(StorageError::corrupt("a chunk", "BUG: rows were read back as series")),
         }
+    }
+
+    /// Appends a chunk to a file, behind what its ids mean: a kill in between must not leave ids that others get.
+    fn append_chunk(&self, bytes: &[u8]) -> Result<Sealed> {
+        self.catalog.lock().write()?;
+        self.files.append(bytes, self.now())
     }
 
     pub fn commit(&self) -> Result<()> {
@@ -307,7 +315,7 @@ impl Inner {
     }
 
     pub fn seal_loose(&self) -> Result<()> {
-        self.loose.seal(self.wal.segment(), &mut self.encoder.lock(), &mut |bytes| match self.files.append(bytes, self.now())? {
+        self.loose.seal(self.wal.segment(), &mut self.encoder.lock(), &mut |bytes| match self.append_chunk(bytes)? {
             Sealed::Series(chunk) => Ok(Arc::new(chunk)),
             Sealed::Rows(_) => Err(StorageError::corrupt("a chunk", "BUG: series were read back as rows")),
         })
@@ -371,7 +379,7 @@ impl Inner {
         all.retain(|group| {
             let left = group.retire(frontier);
             // One that paused knows what its last row had. Held by the two tables only: nobody is about to append.
-            let recent = group.last_time().is_some_and(|t| t.saturating_add(BLOCK_MILLISECONDS) >= frontier);
+            let recent = !group.is_ended() && group.last_time().is_some_and(|t| t.saturating_add(BLOCK_MILLISECONDS) >= frontier);
             if left || recent || Arc::strong_count(group) > 2 {
                 return true;
             }
@@ -504,6 +512,13 @@ fn open(folder: &Path, options: Options, progress: &mut Progress<'_>) -> Result<
         lock: Mutex::new(Some(lock)),
     };
     replay(&inner, &segments, &by_id, &known.sets, &mut used, progress)?;
+    // An id whose meaning is lost must not become somebody else's.
+    used.sets.iter().for_each(|id| inner.sets.pass_set(*id));
+    used.series.iter().for_each(|id| inner.loose.pass_id(*id));
+    {
+        let mut groups = inner.groups.write();
+        groups.next_id = used.groups.iter().fold(groups.next_id, |next, id| next.max(id.saturating_add(1)));
+    }
     inner.catalog.lock().shrink(&known, &used)?;
     // What the catalog has forgotten must not be found in memory.
     drop((known, by_id));

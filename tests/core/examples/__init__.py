@@ -1,7 +1,9 @@
-"""A data folder of each version of the storage's files, as that version wrote it, and what is in it as JSON.
+"""Data folders of each version of the storage's files, as that version wrote them, and what is in them as JSON.
 
-`python -m tests.core.examples` writes the one of this version anew; one is written once, when its version is new, and
-then stays as it is for as long as that version can be read. `v1/data` is the folder, `v1/samples.json` what it holds.
+`python -m tests.core.examples` writes those of this version anew; they are written once, when the version is new, and
+then stay as they are for as long as that version can be read. `v1/data` is a folder with a log and chunks, `v1/samples.json`
+what it holds; `v1/compacted` is the same after its samples moved to blocks and some were deleted, of which the blocks still hold a
+part and the tombstones say so, and `v1/compacted.json` what it holds then.
 """
 
 import json
@@ -55,10 +57,15 @@ def held(storage: Storage) -> Described:
     return described(list(zip(found.labels.to_dicts(), samples, strict=True)))
 
 
-def stated(version: int) -> Described:
-    """What the example of this version holds."""
-    found: Described = json.loads((HERE / f"v{version}" / "samples.json").read_text())
+def stated(version: int, of: str = "samples") -> Described:
+    """What an example of this version holds: `samples` is the one with chunks, `compacted` that with blocks."""
+    found: Described = json.loads((HERE / f"v{version}" / f"{of}.json").read_text())
     return found
+
+
+def _state(path: Path, series: Described) -> None:
+    lines = ",\n".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in series)
+    path.write_text(f"[\n{lines}\n]\n")
 
 
 def _row(at: int) -> dict[str, float]:
@@ -130,7 +137,22 @@ def make(folder: Path) -> None:
     storage.seal()
     _scrape(storage)
     _append(storage, range(24, 27))
-    series = held(storage)
+    _state(folder / "samples.json", held(storage))
     storage.close()
-    lines = ",\n".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in series)
-    (folder / "samples.json").write_text(f"[\n{lines}\n]\n")
+    make_compacted(folder)
+
+
+def make_compacted(folder: Path) -> None:
+    """Write the data folder with blocks and tombstones, from the one with chunks, and the statement of it."""
+    compacted = folder / "compacted"
+    if compacted.exists():
+        shutil.rmtree(compacted)
+    shutil.copytree(folder / "data", compacted)
+    storage = open_storage(compacted)
+    # One is deleted before its block is written, and is not in it; the rest afterwards, and is.
+    storage.delete([[("__name__", "=", "noise")]], START_MS, START_MS + 4000)
+    storage.compact(everything=True)
+    storage.delete([[("__name__", "=~", "walk|late_news")]], START_MS + 5000, START_MS + 9000)
+    storage.delete([[("__name__", "=", "hundredths")]], MIN_MS, MAX_MS)
+    _state(folder / "compacted.json", held(storage))
+    storage.close()
