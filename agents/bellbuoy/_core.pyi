@@ -95,12 +95,13 @@ class Storage:
         retention_bytes: int = 0,
         commit_seconds: float = 1.0,
         chunk_rows: int = 48,
+        exemplars: int = 100_000,
         progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
         """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one.
 
         `progress` is told what is being read ("block", "chunk file", "log segment"), how many of them are done and how
-        many there are (0: not known).
+        many there are (0: not known). `exemplars` is how many of them are held, of all series; 0 takes none.
         """
 
     def select(self, matchers: Matchers, start: int, end: int, *, max_samples: int = 0) -> Selection:
@@ -114,6 +115,14 @@ class Storage:
 
     def label_names(self, selectors: Sequence[Matchers], start: int, end: int) -> list[str]: ...
     def label_values(self, name: str, selectors: Sequence[Matchers], start: int, end: int) -> list[str]: ...
+    def exemplars(
+        self, selectors: Sequence[Matchers], start: int, end: int
+    ) -> list[tuple[dict[str, str], list[tuple[dict[str, str], float, int]]]]:
+        """Exemplars with start <= t <= end of the series that match any of the selectors.
+
+        By series, sorted by labels: `(labels, value, time)` of each, oldest first.
+        """
+
     def append(self, labels: LabelSets, timestamps: NDArray[np.int64], values: NDArray[np.float64]) -> int:
         """Store samples one by one, at any time and in any order: the general path. Returns how many were new."""
 
@@ -220,9 +229,6 @@ class Scraper:
 
         Raises KeyError when there is no such target, ConnectionError when it does not answer.
         """
-
-    def exemplars(self) -> list[tuple[dict[str, str], dict[str, str], float, int]]:
-        """`(series, labels, value, time)` of the last exemplars of all targets, oldest first."""
 
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...

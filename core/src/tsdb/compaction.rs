@@ -20,6 +20,7 @@ use super::chunk::within;
 use super::disk;
 use super::matcher::Selector;
 use super::storage::Inner;
+use super::wal::Wal;
 use super::{select, Result, StorageError};
 use crate::labels::Labels;
 
@@ -329,6 +330,9 @@ impl Inner {
         }
         self.copy_catalog(&target.join("catalog"))?;
         self.tombstones.copy(&target.join("tombstones"))?;
+        let wal = Wal::open(&target.join("wal"), Vec::new())?;
+        self.exemplars.copy(&wal)?;
+        wal.commit(&mut || Ok(()))?;
         ["chunks", "blocks"].iter().try_for_each(|name| disk::sync_folder(&target.join(name)))
     }
 
@@ -430,6 +434,7 @@ mod tests {
             retention_bytes: 0,
             commit_interval: Duration::from_secs(3600),
             chunk_rows: 5,
+            exemplars: 0,
         };
         Storage::open(folder, options, &mut |_, _, _| {}).unwrap()
     }

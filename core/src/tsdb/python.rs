@@ -13,6 +13,7 @@ use pyo3::types::PyDict;
 
 use super::columns::Column;
 use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
+use super::exemplars::Exemplar;
 use super::group::Group;
 use super::matcher::Selector;
 use super::select;
@@ -37,6 +38,8 @@ impl From<StorageError> for PyErr {
 }
 
 type MatcherList = Vec<(String, String, String)>;
+/// An exemplar: its labels, value and time.
+type Told<'py> = (Bound<'py, PyDict>, f64, i64);
 
 fn selector(matchers: MatcherList) -> PyResult<Selector> {
     if let Some((name, operator, _)) = matchers.iter().find(|m| !["=", "!=", "=~", "!~"].contains(&&*m.1)) {
@@ -76,7 +79,7 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 #[pymethods]
 impl PyStorage {
     #[new]
-    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 48, progress = None))]
+    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 48, exemplars = 100_000, progress = None))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -84,6 +87,7 @@ impl PyStorage {
         retention_bytes: u64,
         commit_seconds: f64,
         chunk_rows: usize,
+        exemplars: usize,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<PyStorage> {
         if !(1..=super::chunk::ROWS_LIMIT).contains(&chunk_rows) {
@@ -94,6 +98,7 @@ impl PyStorage {
             retention_bytes,
             commit_interval: seconds("commit_seconds", commit_seconds)?,
             chunk_rows,
+            exemplars,
         };
         let mut failed = None;
         let mut tell = |what: &str, done: usize, all: usize| {
@@ -142,6 +147,22 @@ impl PyStorage {
         let selectors = selectors(selectors_)?;
         let values = py.detach(|| select::label_values(&self.storage.inner, Some(&name), &selectors, start, end))?;
         Ok(values.iter().map(|v| v.to_string()).collect())
+    }
+
+    fn exemplars<'py>(
+        &self,
+        py: Python<'py>,
+        selectors_: Vec<MatcherList>,
+        start: i64,
+        end: i64,
+    ) -> PyResult<Vec<(Bound<'py, PyDict>, Vec<Told<'py>>)>> {
+        let selectors = selectors(selectors_)?;
+        let found = py.detach(|| self.storage.inner.exemplars.select(&selectors, start, end));
+        let told = |one: &Exemplar| -> PyResult<Told<'py>> { Ok((one.labels.to_dict(py)?, one.value, one.time_ms)) };
+        found
+            .iter()
+            .map(|(series, held)| Ok((series.to_dict(py)?, held.iter().map(told).collect::<PyResult<_>>()?)))
+            .collect()
     }
 
     fn append(
@@ -217,6 +238,7 @@ impl PyStorage {
         let (wal_bytes, segments, chunk_bytes, files, catalog_bytes) = inner.disk();
         let blocks: Vec<u64> = inner.layout.read().blocks.iter().map(|b| b.bytes()).collect();
         let counters = &inner.counters;
+        let exemplars = inner.exemplars.size();
         let out = PyDict::new(py);
         for (name, value) in [
             ("series", (live + inner.loose.count()) as u64),
@@ -230,6 +252,12 @@ impl PyStorage {
             ("samples_appended", counters.samples.load(Relaxed)),
             ("samples_duplicate", counters.duplicates.load(Relaxed)),
             ("rows_out_of_order", counters.rejected.load(Relaxed)),
+            ("exemplars", exemplars.exemplars as u64),
+            ("exemplars_limit", inner.exemplars.limit() as u64),
+            ("exemplars_series", exemplars.series as u64),
+            ("exemplars_oldest_timestamp_seconds", exemplars.oldest_seconds.max(0) as u64),
+            ("exemplars_appended", inner.exemplars.appended.load(Relaxed)),
+            ("exemplars_out_of_order", inner.exemplars.out_of_order.load(Relaxed)),
             ("wal_bytes", wal_bytes),
             ("wal_bytes_written", inner.wal.bytes_written.load(Relaxed)),
             ("wal_segments", segments as u64),
