@@ -51,7 +51,7 @@ def test_json_has_an_exponent_for_what_is_very_small_or_large() -> None:
     for value, text in (
         (0.0, "0"),
         (1e-6, "0.000001"),
-        (1.5e-7, "1.5e-7"),
+        (1.5e-7, "1.5e-07"),
         (-1e-10, "-1e-10"),
         (5e-324, "5e-324"),
         (1e20, "100000000000000000000"),

@@ -102,7 +102,7 @@ def test_a_budget_and_a_fallback_are_the_pools_own_and_absent_unless_asked_for()
     check({"seriesBudget": 0}, {})
     check({"seriesBudget": 500, "limits": {"samples": 500}}, {"series_budget": 500})
     check({"fallbackProtocol": "OpenMetricsText1.0.0"}, {"fallback_scrape_protocol": "OpenMetricsText1.0.0"})
-    with pytest.raises(ConfigError, match="seriesBudget is more than limits.samples.*lower it"):
+    with pytest.raises(ConfigError, match=r"seriesBudget is more than limits\.samples.*lower it"):
         resource("ScrapeTarget", "web", {**WEB, "seriesBudget": 501, "limits": {"samples": 500}})
     with pytest.raises(ConfigError, match="fallbackProtocol"):
         resource("ScrapeTarget", "web", {**WEB, "fallbackProtocol": "text"})

@@ -32,11 +32,8 @@ def go_decimal(value: float) -> str:
 
 
 def go_json(value: float) -> str:
-    """What Go's JSON writes: with an exponent below 1e-6 and from 1e21 on."""
-    if value == 0 or not math.isfinite(value) or 1e-6 <= abs(value) < 1e21:
-        return go_decimal(value)
-    exponent = go_number(value)
-    return exponent.replace("e-0", "e-")
+    """What Prometheus's JSON has of samples and exemplars: an exponent below 1e-6 and from 1e21 on."""
+    return go_decimal(value) if value == 0 or 1e-6 <= abs(value) < 1e21 else go_number(value)
 
 
 def _not_finite(value: float) -> str:

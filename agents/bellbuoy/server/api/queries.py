@@ -12,7 +12,7 @@ from aiohttp import web
 from bellbuoy import promql
 from bellbuoy.exposition import go_json
 from bellbuoy.promql import QueryResult
-from bellbuoy.server.api.answers import ApiError, bad_parameter, json_response, success
+from bellbuoy.server.api.answers import ApiError, bad_parameter, success
 from bellbuoy.server.api.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, truncated
 from bellbuoy.server.parts import Parts
 
@@ -121,6 +121,10 @@ async def query_range(parts: Parts, request: web.Request) -> web.Response:
     )
 
 
+def _seconds(time_ms: int) -> float:
+    return time_ms // 1000 if time_ms % 1000 == 0 else time_ms / 1000
+
+
 async def query_exemplars(parts: Parts, request: web.Request) -> web.Response:
     """Exemplars of the series that an expression's selectors match; ranges and offsets do not count."""
     parameters = await Parameters.of(request)
@@ -129,8 +133,8 @@ async def query_exemplars(parts: Parts, request: web.Request) -> web.Response:
         raise ApiError("bad_data", "end timestamp must not be before start timestamp")
     selectors = [one.all_matchers for one in promql.selectors(promql.parse(parameters.text("query")))]
     if not selectors:
-        # As there: nothing was asked for, so there is no data, and no empty list either.
-        return json_response(b'{"status":"success"}')
+        # As there: nothing was asked for, so there is no answer, and no empty one either.
+        return web.Response(status=204)
 
     def work() -> bytes:
         return orjson.dumps(
@@ -138,7 +142,7 @@ async def query_exemplars(parts: Parts, request: web.Request) -> web.Response:
                 {
                     "seriesLabels": series,
                     "exemplars": [
-                        {"labels": labels, "value": go_json(value), "timestamp": time_ms / 1000}
+                        {"labels": labels, "value": go_json(value), "timestamp": _seconds(time_ms)}
                         for labels, value, time_ms in exemplars
                     ],
                 }
