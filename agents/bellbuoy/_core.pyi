@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Matchers: TypeAlias = Sequence[tuple[str, str, str]]
 
 STALE_BITS: int
+ABSENT_BITS: int
+"""In a row that is written: no sample."""
 
 class StorageError(Exception):
     """The data folder cannot be used, or a write failed. The text names the file, the reason and what to do."""
@@ -79,7 +81,8 @@ class Writer:
     def append(self, timestamp: int, labels: LabelSets, values: NDArray[np.float64]) -> int:
         """Store one sample for each label set; a series of the append before that is missing gets a stale marker.
 
-        Returns how many were stored. Of equal label sets the first wins. An append that is not later than the last
+        Where a value has the bits ABSENT_BITS it is as if its label set were not given; whoever gives the same LabelSets
+        each time pays for no comparing. Returns how many were stored. Of equal label sets the first wins. An append that is not later than the last
         stores nothing.
         """
 
@@ -126,8 +129,12 @@ class Storage:
     def append(self, labels: LabelSets, timestamps: NDArray[np.int64], values: NDArray[np.float64]) -> int:
         """Store samples one by one, at any time and in any order: the general path. Returns how many were new."""
 
-    def writer(self, name: str) -> Writer:
-        """The group of this name that rules write to; the same name is the same group, after a restart too."""
+    def writer(self, name: str, labels: Mapping[str, str] | None = None) -> Writer:
+        """The group of this name that rules write to; the same name and labels are the same group, after a restart too.
+
+        `labels` are a target's: each series that is appended has them, where it has none of that name. They are stored
+        once and not with each series, so that writers of equal label sets share these.
+        """
 
     def flush(self) -> None:
         """Write and fsync all that has been appended; returns when it is durable."""

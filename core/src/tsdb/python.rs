@@ -19,7 +19,7 @@ use super::matcher::Selector;
 use super::select;
 use super::storage::{Options, Storage};
 use super::{StorageError, ABSENT_BITS, NAN_BITS, STALE_BITS};
-use crate::labels::{LabelSets, Labels};
+use crate::labels::{LabelSets, Labels, Strings};
 
 mod exception {
     use pyo3::create_exception;
@@ -187,8 +187,10 @@ impl PyStorage {
         Ok(py.detach(|| self.storage.append_samples(&samples))?)
     }
 
-    fn writer(&self, name: &str) -> PyResult<Writer> {
-        let group = self.storage.group(name, &Labels::empty())?;
+    #[pyo3(signature = (name, labels = None))]
+    fn writer(&self, name: &str, labels: Option<&Bound<'_, PyAny>>) -> PyResult<Writer> {
+        let target = labels.map_or_else(|| Ok(Labels::empty()), |l| Labels::from_mapping(l, &mut Strings::default()))?;
+        let group = self.storage.group(name, &target)?;
         Ok(Writer { storage: self.storage.clone(), group, columns: Mutex::default() })
     }
 
@@ -313,8 +315,8 @@ impl PyStorage {
     }
 }
 
-/// The columns of the last append, so that an equal result finds its set without comparing.
-type LastColumns = Option<(Vec<Labels>, Arc<super::columns::ColumnSet>, Vec<u32>)>;
+/// The columns of the last append, so that an equal result finds its set, and the same one without comparing.
+type LastColumns = Option<(Py<LabelSets>, Arc<super::columns::ColumnSet>, Vec<u32>)>;
 
 #[pyclass(frozen, module = "bellbuoy._core")]
 struct Writer {
@@ -325,8 +327,14 @@ struct Writer {
 
 #[pymethods]
 impl Writer {
-    fn append(&self, py: Python<'_>, timestamp: i64, labels: &LabelSets, values: PyReadonlyArray1<'_, f64>) -> PyResult<u64> {
-        let values = values.as_array();
+    fn append(
+        &self,
+        py: Python<'_>,
+        timestamp: i64,
+        labels: &Bound<'_, LabelSets>,
+        values: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<u64> {
+        let (given, labels, values) = (labels.clone().unbind(), labels.get(), values.as_array());
         if values.len() != labels.sets.len() {
             return Err(PyValueError::new_err(format!(
                 "{} values for {} label sets: give one for each",
@@ -336,10 +344,10 @@ impl Writer {
         }
         let stored = py.detach(|| {
             let mut last = self.columns.lock();
-            if last.as_ref().is_none_or(|l| l.0 != labels.sets) {
+            if last.as_ref().is_none_or(|l| !l.0.is(&given) && l.0.get().sets != labels.sets) {
                 let columns = labels.sets.iter().map(|l| Column { own: l.clone(), dropped: Box::new([]) }).collect();
                 let (set, places) = self.storage.intern_columns(columns)?;
-                *last = Some((labels.sets.clone(), set, places));
+                *last = Some((given, set, places));
             }
             let Some((_, set, places)) = last.as_ref() else {
                 return Ok(0);
@@ -348,7 +356,11 @@ impl Writer {
             for (at, value) in places.iter().zip(values) {
                 let slot = &mut row[*at as usize];
                 if slot.to_bits() == ABSENT_BITS {
-                    *slot = if value.is_nan() && value.to_bits() != STALE_BITS { f64::from_bits(NAN_BITS) } else { *value };
+                    *slot = match value.to_bits() {
+                        STALE_BITS | ABSENT_BITS => *value,
+                        _ if value.is_nan() => f64::from_bits(NAN_BITS),
+                        _ => *value,
+                    };
                 }
             }
             self.storage.append(&self.group, timestamp, set, &row).map(|done| done.samples)
