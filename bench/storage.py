@@ -2,8 +2,8 @@
 
 No network and no parsing: a program for each storage appends the same rows, at the same timestamps, in the same order,
 as fast as it can. By the samples' time it does what its server does by the clock: commits, tidying, compaction. It
-selects one metric from the head and from blocks, is killed, and started again. Both must give the same samples, bit by
-bit, or there is no result. The last line is for machines.
+selects one metric from the head and from blocks. For the restart it has only a log: it is killed, and started again.
+Both must give the same samples, bit by bit, or there is no result. The last line is for machines.
 """
 
 import argparse
@@ -39,6 +39,8 @@ _BLOCK_HOURS = 2
 _LEAST_HOURS = 3.05
 _INPUTS = ("shared", "distinct")
 _OURS = (sys.executable, "-m", "bench.storage_ours")
+# Rows of each series that are in the log when the program is killed.
+_LOGGED_SCRAPES = 20
 # A target's place within the interval is in whole milliseconds: no two may share one.
 _MOST_TARGETS = 1000
 
@@ -149,21 +151,24 @@ def _program(command: Sequence[str], log: Path) -> Iterator[Iterator[dict[str, A
             process.kill()
 
 
-def measure(command: Sequence[str], arguments: Sequence[str], folder: Path) -> Lines:
-    """One program with an empty storage: load, kill, reopen."""
+def measure(command: Sequence[str], arguments: Sequence[str], folder: Path, *, scrapes: int) -> Lines:
+    """One program with an empty storage: load; and with another: log, kill, reopen."""
     folder.mkdir(parents=True)
     found: dict[str, dict[str, Any]] = {}
-    more = [f"--data={folder / 'data'}", *arguments]
-    with _program([command[0], *command[1:], "load", *more], folder / "log") as lines:
-        for line in lines:
-            found[line["phase"]] = line
-            if line["phase"] == "select_blocks":
-                break
-    with _program([command[0], *command[1:], "reopen", *more], folder / "log") as lines:
-        found.update((line["phase"], line) for line in lines)
-    if missing := {"loaded", "select_head", "select_blocks", "reopened"} - set(found):
-        raise BenchmarkError(f"cannot go on: {command[0]} said nothing of {', '.join(sorted(missing))}")
+
+    def run(action: str, until: str, *more: str) -> None:
+        with _program([*command, action, *more, *arguments], folder / "log") as lines:
+            for line in lines:
+                found[line["phase"]] = line
+                if line["phase"] == until:
+                    return
+        raise BenchmarkError(f"cannot go on: {command[0]} {action} said nothing of {until}")
+
+    run("load", "select_blocks", f"--data={folder / 'data'}", f"--scrapes={scrapes}")
     shutil.rmtree(folder / "data")
+    for action, until in (("log", "logged"), ("reopen", "reopened")):
+        run(action, until, f"--data={folder / 'logged'}", f"--scrapes={_LOGGED_SCRAPES}")
+    shutil.rmtree(folder / "logged")
     return found
 
 
@@ -173,6 +178,7 @@ def compare(ours: Lines, theirs: Lines) -> None:
         "loaded": ("samples", "block_samples"),
         "select_head": ("samples", "checksum"),
         "select_blocks": ("samples", "checksum"),
+        "logged": ("samples",),
         "reopened": ("samples", "checksum"),
     }.items():
         for key in keys:
@@ -186,15 +192,10 @@ def medians(runs: Sequence[Lines], series: int) -> dict[str, float]:
     return {one.name: statistics.median(one.of(lines, series) for lines in runs) for one in FIGURES}
 
 
-def shown(kind: str) -> list[Figure]:
-    """Which figures an input gives: where all targets share label sets, ours holds fewer series to select from."""
-    return [one for one in FIGURES if kind != "shared" or not one.name.startswith("select")]
-
-
 def table(kind: str, ours: Mapping[str, float], theirs: Mapping[str, float] | None) -> str:
     """For people."""
     rows = [(kind, "", "bellbuoy", "prometheus", "ratio")]
-    for one in shown(kind):
+    for one in FIGURES:
         their = theirs and theirs[one.name]
         rows.append(
             (
@@ -216,11 +217,11 @@ def table(kind: str, ours: Mapping[str, float], theirs: Mapping[str, float] | No
 
 
 def ratios(found: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]) -> str:
-    """For machines: ours over theirs, by input. Of distinct series the names end in `_distinct`, but for selects."""
+    """For machines: ours over theirs, by input. Of distinct series the names end in `_distinct`."""
     parts = []
     for kind, (ours, theirs) in found.items():
-        for one in shown(kind):
-            name = one.name if kind == "shared" or one.name.startswith("select") else f"{one.name}_distinct"
+        for one in FIGURES:
+            name = one.name if kind == "shared" else f"{one.name}_distinct"
             parts.append(f"{name}={ours[one.name] / theirs[one.name]:.3f}")
     return "ratios: " + " ".join(parts)
 
@@ -263,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         peer = None if args.ours_only else (str(TSDB.path()),)
         widths = prepare(folder / "rows")
         series = sum(widths[i % len(widths)] for i in range(args.targets))
+        scrape_count = round(args.hours * 3600_000 / INTERVAL_MILLISECONDS)
         block = _BLOCK_HOURS * 3600
         # In the future, so that no storage takes rows for old by its clock.
         start = (int(time.time()) // block + 1) * block * 1000
@@ -270,7 +272,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--input={folder / 'rows'}",
             f"--metric={_METRIC}",
             f"--targets={args.targets}",
-            f"--scrapes={round(args.hours * 3600_000 / INTERVAL_MILLISECONDS)}",
             f"--start={start}",
             f"--repeat={args.repeat}",
         ]
@@ -280,9 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for run in range(args.runs):
                 print(f"{kind}, run {run + 1} of {args.runs}", file=sys.stderr)
                 ours = [*common, "--shared"] if kind == "shared" else common
-                runs.append(measure(_OURS, ours, folder / f"{kind}-{run}-ours"))
+                runs.append(measure(_OURS, ours, folder / f"{kind}-{run}-ours", scrapes=scrape_count))
                 if peer:
-                    peer_runs.append(measure(peer, common, folder / f"{kind}-{run}-theirs"))
+                    peer_runs.append(measure(peer, common, folder / f"{kind}-{run}-theirs", scrapes=scrape_count))
                     compare(runs[-1], peer_runs[-1])
                 print(json.dumps({"ours": runs[-1], "theirs": peer_runs[-1] if peer else None}), file=sys.stderr)
             median = medians(runs, series)
