@@ -2,9 +2,10 @@ module bellbuoy.io/bench/victoria
 
 go 1.26.7
 
+require github.com/VictoriaMetrics/VictoriaMetrics v1.150.0
+
 require (
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect
-	github.com/VictoriaMetrics/VictoriaMetrics v1.150.0 // indirect
 	github.com/VictoriaMetrics/easyproto v1.2.0 // indirect
 	github.com/VictoriaMetrics/fastcache v1.13.3 // indirect
 	github.com/VictoriaMetrics/metrics v1.44.0 // indirect
