@@ -1,8 +1,8 @@
 """Appends rows to Bellbuoy's storage as its server would, and says what that took.
 
 The counterpart of bench/tsdb/main.go: same input, same order, same timestamps, same lines of JSON on standard output.
-`load` appends, compacts, queries, and waits to be killed. `log` only appends, so that all is in the log, and waits to be
-killed; `reopen` opens what is left and asks for all last values.
+`load` appends, compacts, queries, and waits to be killed. `log` only appends, so that all is in the log, and waits to
+be killed; `reopen` opens what is left and asks for all last values.
 """
 
 import argparse
