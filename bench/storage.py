@@ -5,8 +5,9 @@
 No network and no parsing: a program for each storage appends the same rows, at the same timestamps, in the same order,
 as fast as it can. By the samples' time it does what its server does by the clock: commits, tidying, compaction. It
 selects one metric from the head and from blocks. For the restart it has only a log: it is killed, and started again.
-Prometheus must give the same samples as ours, bit by bit, or there is no result; VictoriaMetrics, which rounds, as many,
-or its column is empty and a line says why. With several sizes a line tells how costs grow. The last is for machines.
+Prometheus must give the same samples as ours, bit by bit, or there is no result; VictoriaMetrics, which rounds, as
+many, or its column is empty and a line says why. With several sizes a line tells how costs grow. The last is for
+machines.
 """
 
 import argparse
