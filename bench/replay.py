@@ -56,7 +56,10 @@ def shaped(body: bytes, *, series: int | None, openmetrics: bool) -> bytes:
     out, left = [], series
     for line in body.splitlines():
         if line.startswith(b"#"):
-            out.append(line)
+            # OpenMetrics has another word for it.
+            out.append(
+                line.removesuffix(b" untyped") + b" unknown" if openmetrics and line.endswith(b" untyped") else line
+            )
             continue
         if left is not None:
             if left == 0:
