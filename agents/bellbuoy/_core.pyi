@@ -81,9 +81,9 @@ class Writer:
     def append(self, timestamp: int, labels: LabelSets, values: NDArray[np.float64]) -> int:
         """Store one sample for each label set; a series of the append before that is missing gets a stale marker.
 
-        Where a value has the bits ABSENT_BITS it is as if its label set were not given; whoever gives the same LabelSets
-        each time pays for no comparing. Returns how many were stored. Of equal label sets the first wins. An append that is not later than the last
-        stores nothing.
+        Where a value has the bits ABSENT_BITS it is as if its label set were not given; whoever gives the same
+        LabelSets each time pays for no comparing. Returns how many were stored. Of equal label sets the first wins. An
+        append that is not later than the last stores nothing.
         """
 
 @final

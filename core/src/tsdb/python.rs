@@ -79,6 +79,7 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 #[pymethods]
 impl PyStorage {
     #[new]
+    #[allow(clippy::too_many_arguments)] // each a keyword in Python
     #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 48, exemplars = 100_000, progress = None))]
     fn new(
         py: Python<'_>,
@@ -159,10 +160,7 @@ impl PyStorage {
         let selectors = selectors(selectors_)?;
         let found = py.detach(|| self.storage.inner.exemplars.select(&selectors, start, end));
         let told = |one: &Exemplar| -> PyResult<Told<'py>> { Ok((one.labels.to_dict(py)?, one.value, one.time_ms)) };
-        found
-            .iter()
-            .map(|(series, held)| Ok((series.to_dict(py)?, held.iter().map(told).collect::<PyResult<_>>()?)))
-            .collect()
+        found.iter().map(|(series, held)| Ok((series.to_dict(py)?, held.iter().map(told).collect::<PyResult<_>>()?))).collect()
     }
 
     fn append(
