@@ -297,6 +297,12 @@ impl Inner {
         };
         let touched: Vec<_> = blocks.into_iter().filter(|b| self.tombstones.touch(b.span.from, b.span.to)).collect();
         touched.iter().try_for_each(|block| self.merge(std::slice::from_ref(block)))?;
+        // A start would find in the log what is in blocks no more, and nothing that hides it.
+        self.wal.roll();
+        self.commit()?;
+        self.seal_all()?;
+        let groups = self.groups.read().all.clone();
+        self.cut_log(&groups, self.wal.segment())?;
         // What is still in chunks stays hidden until it is in a block.
         let oldest = self.loose.time_range().map_or(i64::MAX, |r| r.0);
         self.tombstones.forget(frontier.min(oldest))?;
