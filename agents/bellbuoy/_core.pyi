@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Matchers: TypeAlias = Sequence[tuple[str, str, str]]
 
 STALE_BITS: int
+ABSENT_BITS: int
+"""In a row that is written: no sample."""
 
 class StorageError(Exception):
     """The data folder cannot be used, or a write failed. The text names the file, the reason and what to do."""
@@ -79,8 +81,9 @@ class Writer:
     def append(self, timestamp: int, labels: LabelSets, values: NDArray[np.float64]) -> int:
         """Store one sample for each label set; a series of the append before that is missing gets a stale marker.
 
-        Returns how many were stored. Of equal label sets the first wins. An append that is not later than the last
-        stores nothing.
+        Where a value has the bits ABSENT_BITS it is as if its label set were not given; whoever gives the same
+        LabelSets each time pays for no comparing. Returns how many were stored. Of equal label sets the first wins. An
+        append that is not later than the last stores nothing.
         """
 
 @final
@@ -95,12 +98,13 @@ class Storage:
         retention_bytes: int = 0,
         commit_seconds: float = 1.0,
         chunk_rows: int = 120,
+        exemplars: int = 100_000,
         progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
         """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one.
 
         `progress` is told what is being read ("block", "chunk file", "log segment"), how many of them are done and how
-        many there are (0: not known).
+        many there are (0: not known). `exemplars` is how many of them are held, of all series; 0 takes none.
         """
 
     def select(self, matchers: Matchers, start: int, end: int, *, max_samples: int = 0) -> Selection:
@@ -114,11 +118,23 @@ class Storage:
 
     def label_names(self, selectors: Sequence[Matchers], start: int, end: int) -> list[str]: ...
     def label_values(self, name: str, selectors: Sequence[Matchers], start: int, end: int) -> list[str]: ...
+    def exemplars(
+        self, selectors: Sequence[Matchers], start: int, end: int
+    ) -> list[tuple[dict[str, str], list[tuple[dict[str, str], float, int]]]]:
+        """Exemplars with start <= t <= end of the series that match any of the selectors.
+
+        By series, sorted by labels: `(labels, value, time)` of each, oldest first.
+        """
+
     def append(self, labels: LabelSets, timestamps: NDArray[np.int64], values: NDArray[np.float64]) -> int:
         """Store samples one by one, at any time and in any order: the general path. Returns how many were new."""
 
-    def writer(self, name: str) -> Writer:
-        """The group of this name that rules write to; the same name is the same group, after a restart too."""
+    def writer(self, name: str, labels: Mapping[str, str] | None = None) -> Writer:
+        """The group of this name that rules write to; the same name and labels are the same group, after a restart too.
+
+        `labels` are a target's: each series that is appended has them, where it has none of that name. They are stored
+        once and not with each series, so that writers of equal label sets share these.
+        """
 
     def flush(self) -> None:
         """Write and fsync all that has been appended; returns when it is durable."""
@@ -220,9 +236,6 @@ class Scraper:
 
         Raises KeyError when there is no such target, ConnectionError when it does not answer.
         """
-
-    def exemplars(self) -> list[tuple[dict[str, str], dict[str, str], float, int]]:
-        """`(series, labels, value, time)` of the last exemplars of all targets, oldest first."""
 
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...

@@ -77,6 +77,9 @@ class Bytes:
     def list(self) -> list[int]:
         return [self.varint() for _ in range(self.varint())]
 
+    def labels(self) -> Labels:
+        return {self.text(): self.text() for _ in range(self.varint())}
+
     def texts(self) -> "Texts":
         """The texts, to read what refers to them."""
         return Texts(self, [self.text() for _ in range(self.varint())])
@@ -147,6 +150,8 @@ class Folder:
     """By group and number: its time, and the bits by column; what is absent is not in it."""
     loose: dict[tuple[int, int], Bits] = field(default_factory=dict)
     """By series and time."""
+    exemplars: list[tuple[Labels, Labels, int, bool, float]] = field(default_factory=list)
+    """Series, labels, time, whether it is the target's word, value; in the order in which they came."""
     seen: set[str] = field(default_factory=set)
 
     @classmethod
@@ -223,12 +228,21 @@ class Folder:
                 self.seen.add(f"record {kind}")
                 if kind == 1:
                     self._row_record(records, last)
+                elif kind == 4:
+                    if records.varint():
+                        self.seen.add("all exemplars")
+                        self.exemplars.clear()
+                    self.exemplars += [self._exemplar(records) for _ in range(records.varint())]
                 else:
                     assert kind == 2
                     for _ in range(records.varint()):
                         series, time = records.varint(), records.signed()
                         # Of equal times the first wins.
                         self.loose.setdefault((series, time), records.bits())
+
+    def _exemplar(self, records: Bytes) -> tuple[Labels, Labels, int, bool, float]:
+        series, labels = records.labels(), records.labels()
+        return series, labels, records.signed(), bool(records.varint()), value_of(records.bits())
 
     def _row_record(self, records: Bytes, last: dict[int, tuple[int, dict[int, Bits]]]) -> None:
         group, number = records.varint(), records.varint()

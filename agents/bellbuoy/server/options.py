@@ -38,6 +38,8 @@ class Options:
     storage_path: Path = Path("data")
     retention_seconds: float = 15 * 86400.0
     retention_bytes: int = 0
+    # As many as Prometheus holds: about 30 MB.
+    max_exemplars: int = 100_000
     config_file: Path | None = Path("prometheus.yml")
     follow: FollowOptions | None = None
     lifecycle: bool = False
@@ -69,6 +71,10 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'"{text}" is no whole number above 0')
     return int(text)
+
+
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else _count(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +148,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="SIZE",
         help="bytes that are kept, such as 50GB; 0 is no limit (default: 0)",
+    )
+    add(
+        "--storage.max-exemplars",
+        dest="max_exemplars",
+        type=_count_or_none,
+        default=default.max_exemplars,
+        metavar="N",
+        help="exemplars that are held, of all series; the oldest make room; 0 takes none (default: %(default)s)",
     )
     add(
         "--scrape.threads",
@@ -255,6 +269,7 @@ def options(args: argparse.Namespace) -> Options:
         storage_path=Path(args.storage_path),
         retention_seconds=args.retention,
         retention_bytes=args.retention_size,
+        max_exemplars=args.max_exemplars,
         config_file=None if follow else Path(args.config_file or "prometheus.yml"),
         follow=follow,
         lifecycle=args.lifecycle,
@@ -288,7 +303,8 @@ _FLAG_NAMES = {
     "lifecycle": "web.enable-lifecycle", "admin": "web.enable-admin-api",
     "target_response": "web.enable-target-response",
     "storage_path": "storage.path", "retention": "storage.retention",
-    "retention_size": "storage.retention-size", "scrape_threads": "scrape.threads",
+    "retention_size": "storage.retention-size", "max_exemplars": "storage.max-exemplars",
+    "scrape_threads": "scrape.threads",
     "query_concurrency": "query.max-concurrency", "query_timeout": "query.timeout",
     "query_lookback": "query.lookback-delta", "query_max_samples": "query.max-samples",
     "query_max_result": "query.max-result-size", "rules_concurrency": "rules.max-concurrency",

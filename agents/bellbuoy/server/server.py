@@ -78,6 +78,7 @@ class Server:
                 str(options.storage_path),
                 retention_seconds=options.retention_seconds,
                 retention_bytes=options.retention_bytes,
+                exemplars=options.max_exemplars,
                 progress=lambda *said: loop.call_soon_threadsafe(self._opening, *said),
             )
         )

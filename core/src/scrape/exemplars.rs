@@ -1,63 +1,22 @@
-//! Exemplars of OpenMetrics: read when one is new, and handed to whoever keeps them.
+//! Exemplars of OpenMetrics: read when one is new, for the storage.
 //!
 //! A body repeats the exemplar of each bucket until there is another, so a target remembers what it has read by a hash of
 //! the text. One that cannot be read costs itself and not the scrape.
 
-use std::collections::VecDeque;
 use std::hash::Hasher;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHasher};
 
 use super::plan::{Reading, OVER_BUDGET};
 use super::text::{self, Format};
 use crate::labels::{Labels, Str};
 use crate::tsdb::columns::{ColumnSet, MISSING};
+use crate::tsdb::exemplars::Exemplar;
 
 /// As OpenMetrics has it, in characters of names and values.
 const LABELS_LENGTH_MAX: usize = 128;
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Exemplar {
-    pub series: Labels,
-    pub labels: Labels,
-    pub value: f64,
-    /// The scrape's where it has none of its own.
-    pub time_ms: i64,
-}
-
-/// Where exemplars go. Called with those of one scrape that are new.
-pub trait Sink: Send + Sync {
-    fn take(&self, exemplars: Vec<Exemplar>);
-}
-
-/// The last exemplars of all targets; the oldest make room.
-pub struct Ring {
-    held: Mutex<VecDeque<Exemplar>>,
-    most: usize,
-}
-
-impl Ring {
-    pub fn new(most: usize) -> Ring {
-        Ring { held: Mutex::default(), most }
-    }
-
-    /// Oldest first.
-    pub fn all(&self) -> Vec<Exemplar> {
-        self.held.lock().iter().cloned().collect()
-    }
-}
-
-impl Sink for Ring {
-    fn take(&self, exemplars: Vec<Exemplar>) {
-        let mut held = self.held.lock();
-        held.extend(exemplars);
-        let surplus = held.len().saturating_sub(self.most);
-        held.drain(..surplus);
-    }
-}
 
 /// What a target has read of its exemplars: a hash of the last text, by column.
 #[derive(Default)]
@@ -75,7 +34,7 @@ impl Known {
         body: &[u8],
         reading: &Reading,
         time_ms: i64,
-    ) -> (Vec<Exemplar>, usize) {
+    ) -> (Vec<(Labels, Exemplar)>, usize) {
         self.move_to(columns);
         let (mut fresh, mut unread) = (Vec::new(), 0);
         for (slot, place) in &reading.exemplars {
@@ -90,12 +49,11 @@ impl Known {
                 continue;
             }
             match read(text) {
-                Ok((labels, value, own_ms)) => fresh.push(Exemplar {
-                    series: columns.columns[slot as usize].series(target),
-                    labels,
-                    value,
-                    time_ms: own_ms.unwrap_or(time_ms),
-                }),
+                Ok((labels, value, own_ms)) => {
+                    let (time_ms, is_timed) = (own_ms.unwrap_or(time_ms), own_ms.is_some());
+                    let series = columns.columns[slot as usize].series(target);
+                    fresh.push((series, Exemplar { labels, value, time_ms, is_timed }));
+                }
                 Err(_) => unread += 1,
             }
         }
@@ -163,14 +121,5 @@ mod tests {
         {
             assert!(read(text.as_bytes()).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn the_oldest_make_room() {
-        let ring = Ring::new(2);
-        let one = |value: f64| Exemplar { series: Labels::empty(), labels: Labels::empty(), value, time_ms: 0 };
-        ring.take(vec![one(1.0), one(2.0)]);
-        ring.take(vec![one(3.0)]);
-        assert_eq!(ring.all().iter().map(|e| e.value).collect::<Vec<_>>(), [2.0, 3.0]);
     }
 }

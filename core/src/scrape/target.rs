@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::address::Address;
 use super::connection::Connection;
 use super::context::Context;
-use super::exemplars::{self, Sink};
+use super::exemplars;
 use super::fetch::{Answer, Client, FetchError};
 use super::plan::{Body, Plan, PlanError, Reading, Seen, REPORT};
 use super::series::{Present, TimedSamples, Tracked};
@@ -121,7 +121,6 @@ pub struct Pool {
     pub client: Client,
     pub storage: Arc<Storage>,
     pub counters: Arc<Counters>,
-    pub exemplars: Arc<dyn Sink>,
     /// Body buffers, used again.
     pub buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -419,9 +418,7 @@ impl Target {
                 let (fresh, unread) = known.fresh(&plan.columns, &self.labels, body, reading, time_ms);
                 count(&counters.exemplars, fresh.len());
                 count(&counters.exemplars_rejected, unread);
-                if !fresh.is_empty() {
-                    self.pool.exemplars.take(fresh);
-                }
+                self.pool.storage.append_exemplars(&fresh).map_err(|e| e.to_string())?;
             }
             Ok(Taken { samples, series: kept, series_dropped: reading.over_budget })
         })

@@ -20,6 +20,7 @@ use super::chunk::within;
 use super::disk;
 use super::matcher::Selector;
 use super::storage::Inner;
+use super::wal::Wal;
 use super::{select, Result, StorageError};
 use crate::labels::Labels;
 
@@ -296,6 +297,12 @@ impl Inner {
         };
         let touched: Vec<_> = blocks.into_iter().filter(|b| self.tombstones.touch(b.span.from, b.span.to)).collect();
         touched.iter().try_for_each(|block| self.merge(std::slice::from_ref(block)))?;
+        // A start would find in the log what is in blocks no more, and nothing that hides it.
+        self.wal.roll();
+        self.commit()?;
+        self.seal_all()?;
+        let groups = self.groups.read().all.clone();
+        self.cut_log(&groups, self.wal.segment())?;
         // What is still in chunks stays hidden until it is in a block.
         let oldest = self.loose.time_range().map_or(i64::MAX, |r| r.0);
         self.tombstones.forget(frontier.min(oldest))?;
@@ -329,6 +336,9 @@ impl Inner {
         }
         self.copy_catalog(&target.join("catalog"))?;
         self.tombstones.copy(&target.join("tombstones"))?;
+        let wal = Wal::open(&target.join("wal"), Vec::new())?;
+        self.exemplars.copy(&wal)?;
+        wal.commit(&mut || Ok(()))?;
         ["chunks", "blocks"].iter().try_for_each(|name| disk::sync_folder(&target.join(name)))
     }
 
@@ -430,6 +440,7 @@ mod tests {
             retention_bytes: 0,
             commit_interval: Duration::from_secs(3600),
             chunk_rows: 5,
+            exemplars: 0,
         };
         Storage::open(folder, options, &mut |_, _, _| {}).unwrap()
     }

@@ -6,6 +6,7 @@
 //! * `openchunk`, `chunk`, `chunkfile`: rows while they are being added; columns once sealed, in files that are mapped.
 //! * `block`, `blockwriter`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger.
 //! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes.
+//! * `exemplars`: single observations that stand for a series.
 //! * `packs`, `texts`, `bits`, `varint`: what files are made of.
 //! * `disk`: every change of files and names, and what makes them durable.
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
@@ -24,6 +25,7 @@ pub mod codec;
 pub mod columns;
 pub mod compaction;
 pub mod disk;
+pub mod exemplars;
 pub mod frame;
 pub mod group;
 pub mod loose;

@@ -1,6 +1,6 @@
 //! What a power cut, and a disk that fails for a moment, leave behind: tried at every change of the disk of a run.
 //!
-//! The run opens a folder, appends rows and samples, commits, seals, compacts, merges, restarts. Whatever the point at which
+//! The run opens a folder, appends rows, samples and exemplars, commits, seals, compacts, merges, restarts. Whatever the point at which
 //! the disk fails, every sample that a commit acknowledged is there afterwards, and none that was not appended.
 
 use std::collections::BTreeMap;
@@ -10,13 +10,14 @@ use std::time::Duration;
 use super::columns::Column;
 use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
 use super::disk::faults::{self, Fails};
+use super::exemplars::Exemplar;
 use super::matcher::Selector;
 use super::select::select;
 use super::storage::{Options, Storage};
 use super::{is_stale, Result};
 use crate::labels::Labels;
 
-/// Values by series and time.
+/// Values by series and time. An exemplar counts as a sample with the labels of both.
 type Samples = BTreeMap<(Labels, i64), u64>;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -29,6 +30,7 @@ fn open(folder: &Path) -> Result<Storage> {
         retention_bytes: 0,
         commit_interval: Duration::from_secs(3600),
         chunk_rows: 4,
+        exemplars: 1000,
     };
     Storage::open(folder, options, &mut |_, _, _| {})
 }
@@ -75,6 +77,13 @@ impl Told {
             if storage.append_samples(&[(late.0.clone(), late.1, turn as f64)]).is_ok() {
                 waiting.insert(late, (turn as f64).to_bits());
             }
+            let (series, of_trace) = (labels(&[("__name__", "m0")]), labels(&[("trace", &turn.to_string())]));
+            let seen = (Labels::merge(&series, &of_trace, &[]), time);
+            self.appended.insert(seen.clone(), (turn as f64).to_bits());
+            let exemplar = Exemplar { labels: of_trace, value: turn as f64, time_ms: time, is_timed: true };
+            if storage.append_exemplars(&[(series, exemplar)]).is_ok() {
+                waiting.insert(seen, (turn as f64).to_bits());
+            }
             if turn % 3 == 2 && storage.flush().is_ok() {
                 self.acknowledged.append(&mut waiting);
             }
@@ -111,6 +120,9 @@ impl Told {
                     stored.insert((series.clone(), found.times[at]), found.values[at].to_bits());
                 }
             }
+        }
+        for (series, held) in storage.inner.exemplars.select(&[selector], i64::MIN, i64::MAX) {
+            stored.extend(held.iter().map(|e| ((Labels::merge(&series, &e.labels, &[]), e.time_ms), e.value.to_bits())));
         }
         let missing: Vec<_> = self.acknowledged.iter().filter(|(k, v)| stored.get(*k) != Some(*v)).collect();
         assert!(

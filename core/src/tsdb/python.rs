@@ -13,12 +13,13 @@ use pyo3::types::PyDict;
 
 use super::columns::Column;
 use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
+use super::exemplars::Exemplar;
 use super::group::Group;
 use super::matcher::Selector;
 use super::select;
 use super::storage::{Options, Storage};
 use super::{StorageError, ABSENT_BITS, NAN_BITS, STALE_BITS};
-use crate::labels::{LabelSets, Labels};
+use crate::labels::{LabelSets, Labels, Strings};
 
 mod exception {
     use pyo3::create_exception;
@@ -37,6 +38,8 @@ impl From<StorageError> for PyErr {
 }
 
 type MatcherList = Vec<(String, String, String)>;
+/// An exemplar: its labels, value and time.
+type Told<'py> = (Bound<'py, PyDict>, f64, i64);
 
 fn selector(matchers: MatcherList) -> PyResult<Selector> {
     if let Some((name, operator, _)) = matchers.iter().find(|m| !["=", "!=", "=~", "!~"].contains(&&*m.1)) {
@@ -76,7 +79,8 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 #[pymethods]
 impl PyStorage {
     #[new]
-    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 120, progress = None))]
+    #[allow(clippy::too_many_arguments)] // each a keyword in Python
+    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 120, exemplars = 100_000, progress = None))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -84,6 +88,7 @@ impl PyStorage {
         retention_bytes: u64,
         commit_seconds: f64,
         chunk_rows: usize,
+        exemplars: usize,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<PyStorage> {
         if !(1..=super::chunk::ROWS_LIMIT).contains(&chunk_rows) {
@@ -94,6 +99,7 @@ impl PyStorage {
             retention_bytes,
             commit_interval: seconds("commit_seconds", commit_seconds)?,
             chunk_rows,
+            exemplars,
         };
         let mut failed = None;
         let mut tell = |what: &str, done: usize, all: usize| {
@@ -144,6 +150,19 @@ impl PyStorage {
         Ok(values.iter().map(|v| v.to_string()).collect())
     }
 
+    fn exemplars<'py>(
+        &self,
+        py: Python<'py>,
+        selectors_: Vec<MatcherList>,
+        start: i64,
+        end: i64,
+    ) -> PyResult<Vec<(Bound<'py, PyDict>, Vec<Told<'py>>)>> {
+        let selectors = selectors(selectors_)?;
+        let found = py.detach(|| self.storage.inner.exemplars.select(&selectors, start, end));
+        let told = |one: &Exemplar| -> PyResult<Told<'py>> { Ok((one.labels.to_dict(py)?, one.value, one.time_ms)) };
+        found.iter().map(|(series, held)| Ok((series.to_dict(py)?, held.iter().map(told).collect::<PyResult<_>>()?))).collect()
+    }
+
     fn append(
         &self,
         py: Python<'_>,
@@ -166,8 +185,10 @@ impl PyStorage {
         Ok(py.detach(|| self.storage.append_samples(&samples))?)
     }
 
-    fn writer(&self, name: &str) -> PyResult<Writer> {
-        let group = self.storage.group(name, &Labels::empty())?;
+    #[pyo3(signature = (name, labels = None))]
+    fn writer(&self, name: &str, labels: Option<&Bound<'_, PyAny>>) -> PyResult<Writer> {
+        let target = labels.map_or_else(|| Ok(Labels::empty()), |l| Labels::from_mapping(l, &mut Strings::default()))?;
+        let group = self.storage.group(name, &target)?;
         Ok(Writer { storage: self.storage.clone(), group, columns: Mutex::default() })
     }
 
@@ -217,6 +238,7 @@ impl PyStorage {
         let (wal_bytes, segments, chunk_bytes, files, catalog_bytes) = inner.disk();
         let blocks: Vec<u64> = inner.layout.read().blocks.iter().map(|b| b.bytes()).collect();
         let counters = &inner.counters;
+        let exemplars = inner.exemplars.size();
         let out = PyDict::new(py);
         for (name, value) in [
             ("series", (live + inner.loose.count()) as u64),
@@ -230,6 +252,12 @@ impl PyStorage {
             ("samples_appended", counters.samples.load(Relaxed)),
             ("samples_duplicate", counters.duplicates.load(Relaxed)),
             ("rows_out_of_order", counters.rejected.load(Relaxed)),
+            ("exemplars", exemplars.exemplars as u64),
+            ("exemplars_limit", inner.exemplars.limit() as u64),
+            ("exemplars_series", exemplars.series as u64),
+            ("exemplars_oldest_timestamp_seconds", exemplars.oldest_seconds.max(0) as u64),
+            ("exemplars_appended", inner.exemplars.appended.load(Relaxed)),
+            ("exemplars_out_of_order", inner.exemplars.out_of_order.load(Relaxed)),
             ("wal_bytes", wal_bytes),
             ("wal_bytes_written", inner.wal.bytes_written.load(Relaxed)),
             ("wal_segments", segments as u64),
@@ -285,8 +313,8 @@ impl PyStorage {
     }
 }
 
-/// The columns of the last append, so that an equal result finds its set without comparing.
-type LastColumns = Option<(Vec<Labels>, Arc<super::columns::ColumnSet>, Vec<u32>)>;
+/// The columns of the last append, so that an equal result finds its set, and the same one without comparing.
+type LastColumns = Option<(Py<LabelSets>, Arc<super::columns::ColumnSet>, Vec<u32>)>;
 
 #[pyclass(frozen, module = "bellbuoy._core")]
 struct Writer {
@@ -297,8 +325,14 @@ struct Writer {
 
 #[pymethods]
 impl Writer {
-    fn append(&self, py: Python<'_>, timestamp: i64, labels: &LabelSets, values: PyReadonlyArray1<'_, f64>) -> PyResult<u64> {
-        let values = values.as_array();
+    fn append(
+        &self,
+        py: Python<'_>,
+        timestamp: i64,
+        labels: &Bound<'_, LabelSets>,
+        values: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<u64> {
+        let (given, labels, values) = (labels.clone().unbind(), labels.get(), values.as_array());
         if values.len() != labels.sets.len() {
             return Err(PyValueError::new_err(format!(
                 "{} values for {} label sets: give one for each",
@@ -308,10 +342,10 @@ impl Writer {
         }
         let stored = py.detach(|| {
             let mut last = self.columns.lock();
-            if last.as_ref().is_none_or(|l| l.0 != labels.sets) {
+            if last.as_ref().is_none_or(|l| !l.0.is(&given) && l.0.get().sets != labels.sets) {
                 let columns = labels.sets.iter().map(|l| Column { own: l.clone(), dropped: Box::new([]) }).collect();
                 let (set, places) = self.storage.intern_columns(columns)?;
-                *last = Some((labels.sets.clone(), set, places));
+                *last = Some((given, set, places));
             }
             let Some((_, set, places)) = last.as_ref() else {
                 return Ok(0);
@@ -320,7 +354,11 @@ impl Writer {
             for (at, value) in places.iter().zip(values) {
                 let slot = &mut row[*at as usize];
                 if slot.to_bits() == ABSENT_BITS {
-                    *slot = if value.is_nan() && value.to_bits() != STALE_BITS { f64::from_bits(NAN_BITS) } else { *value };
+                    *slot = match value.to_bits() {
+                        STALE_BITS | ABSENT_BITS => *value,
+                        _ if value.is_nan() => f64::from_bits(NAN_BITS),
+                        _ => *value,
+                    };
                 }
             }
             self.storage.append(&self.group, timestamp, set, &row).map(|done| done.samples)

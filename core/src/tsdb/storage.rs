@@ -28,6 +28,7 @@ use super::codec::Encoder;
 use super::columns::{Column, ColumnSet, ColumnSets};
 use super::compaction::{Layout, BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
 use super::disk;
+use super::exemplars::{Exemplar, Exemplars};
 use super::frame;
 use super::group::{Appended, Group};
 use super::loose::LooseStore;
@@ -45,6 +46,8 @@ pub struct Options {
     pub retention_bytes: u64,
     pub commit_interval: Duration,
     pub chunk_rows: usize,
+    /// How many exemplars are held; 0 takes none.
+    pub exemplars: usize,
 }
 
 /// How often the thread looks for what to seal, cut and retire.
@@ -75,6 +78,7 @@ pub struct Inner {
     pub wal: Wal,
     pub counters: Counters,
     pub loose: LooseStore,
+    pub exemplars: Exemplars,
     pub groups: RwLock<Groups>,
     pub layout: RwLock<Layout>,
     /// Held by the one who compacts.
@@ -144,6 +148,12 @@ impl Storage {
     /// Stores samples by the general path; returns how many were new.
     pub fn append_samples(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
         self.inner.append_samples(samples)
+    }
+
+    /// Stores exemplars of series; returns how many were new.
+    pub fn append_exemplars(&self, exemplars: &[(Labels, Exemplar)]) -> Result<u64> {
+        self.inner.check_open()?;
+        self.inner.exemplars.append(exemplars, &self.inner.wal)
     }
 
     /// Makes durable all that was appended.
@@ -347,6 +357,7 @@ impl Inner {
         let alone = self.layout.read().blocks.is_empty();
         self.files.retire(before, if alone { self.options.retention_bytes } else { 0 })?;
         self.retire(self.layout.read().frontier);
+        self.exemplars.retire(before);
         Ok(())
     }
 
@@ -366,8 +377,11 @@ impl Inner {
             .unwrap_or(segment)
             .min(segment)
             .min(self.loose.needed_segment());
-        // Sets and ids first, then the chunks that use them, then the log that they replace.
-        self.catalog.lock().commit()?;
+        if self.wal.oldest_segment() < needed && self.exemplars.needed_segment() < needed {
+            self.exemplars.log_all(&self.wal)?;
+        }
+        // Sets, ids and exemplars first, then the chunks that use them, then the log that they replace.
+        self.commit()?;
         self.files.sync()?;
         self.wal.truncate(needed)
     }
@@ -491,11 +505,13 @@ fn open(folder: &Path, options: Options, progress: &mut Progress<'_>) -> Result<
     // Before anything is written: what a newer program left behind stays as it is.
     segments.iter().try_for_each(|(_, path)| wal::check(path))?;
     let sizes: Vec<(u64, u64)> = segments.iter().map(|(n, path)| (*n, std::fs::metadata(path).map_or(0, |m| m.len()))).collect();
+    let exemplars = Exemplars::new(options.exemplars);
     let inner = Inner {
         options,
         wal: Wal::open(&wal_folder, sizes)?,
         counters: Counters::default(),
         loose,
+        exemplars,
         groups: RwLock::new(groups),
         sets,
         frontier: AtomicI64::new(layout.frontier),
@@ -580,6 +596,7 @@ fn replay(
                     }
                     inner.loose.added(added, *number);
                 }
+                Record::Exemplars { are_all, exemplars } => inner.exemplars.restore(are_all, &exemplars, *number),
             }
             Ok(())
         };

@@ -4,6 +4,7 @@
 //! count, then each text | what refers to them
 //! labels:  count, then the numbers of name and value of each
 //! ```
+//! Where labels stand alone, in a record of the log, name and value stand there in full.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -66,4 +67,18 @@ impl Texts {
             (0..cursor.count()?).map(|_| Ok((self.read_text(cursor)?, self.read_text(cursor)?))).collect();
         Ok(Labels::from_pairs(pairs?))
     }
+}
+
+pub fn put_labels(out: &mut Vec<u8>, labels: &Labels) {
+    put(out, labels.len() as u64);
+    for (name, value) in labels.iter() {
+        put_text(out, name);
+        put_text(out, value);
+    }
+}
+
+pub fn read_labels(cursor: &mut Cursor<'_>, strings: &mut Strings) -> Result<Labels> {
+    let pairs: Result<Vec<(Str, Str)>> =
+        (0..cursor.count()?).map(|_| Ok((strings.intern(cursor.text()?), strings.intern(cursor.text()?)))).collect();
+    Ok(Labels::from_pairs(pairs?))
 }

@@ -8,6 +8,7 @@
 //! frame payload:  length of the records, u32 LE | the records, zstd
 //! record 1, row:      group | row number << 1 | full | time, signed | column set | length | the row (see row.rs)
 //! record 2, samples:  count | series, time (signed), value (8 bytes) of each
+//! record 4, exemplars:  1 if these are all that are held, else 0 | count | each (see exemplars.rs)
 //! ```
 
 use std::fs::File;
@@ -18,9 +19,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use super::disk;
+use super::exemplars::{self, Exemplar};
 use super::frame::{self, FrameFile, Frames};
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
+use crate::labels::Labels;
 
 /// A segment that reached this is closed.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -40,6 +43,7 @@ pub struct Row<'a> {
 pub enum Record<'a> {
     Row(Row<'a>),
     Samples(Vec<(u32, i64, f64)>),
+    Exemplars { are_all: bool, exemplars: Vec<(Labels, Exemplar)> },
 }
 
 /// Where records wait. Locked for the time of a copy only.
@@ -124,6 +128,18 @@ impl Wal {
         Ok(front.segment)
     }
 
+    /// Adds exemplars, encoded; returns the segment that they went to. `are_all`: those before them are not needed.
+    pub fn exemplars(&self, are_all: bool, count: u64, exemplars: &[u8]) -> Result<u64> {
+        let mut front = self.front.lock();
+        self.check_room(&front)?;
+        let out = &mut front.buffer;
+        put(out, 4);
+        put(out, u64::from(are_all));
+        put(out, count);
+        out.extend_from_slice(exemplars);
+        Ok(front.segment)
+    }
+
     fn check_room(&self, front: &Front) -> Result<()> {
         if front.buffer.len() < BUFFER_LIMIT_BYTES {
             return Ok(());
@@ -177,6 +193,12 @@ impl Wal {
     /// Has the next commit start a segment: what is sealed from then on needs none of those before.
     pub fn roll(&self) {
         self.roll.store(true, Relaxed);
+    }
+
+    /// The oldest segment that is there.
+    pub fn oldest_segment(&self) -> u64 {
+        let back = self.back.lock();
+        back.closed.first().map_or(back.segment, |s| s.0)
     }
 
     /// Deletes the closed segments before this one.
@@ -272,6 +294,11 @@ fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) 
                 let samples: Result<Vec<_>> =
                     (0..count).map(|_| Ok((cursor.number()?, cursor.signed()?, f64::from_bits(cursor.u64()?)))).collect();
                 each(Record::Samples(samples?))?;
+            }
+            4 => {
+                let are_all = cursor.varint()? == 1;
+                let count = cursor.count()?;
+                each(Record::Exemplars { are_all, exemplars: exemplars::read(&mut cursor, count)? })?;
             }
             kind => return Err(StorageError::corrupt("log records", format!("record kind {kind} is unknown"))),
         }
