@@ -10,7 +10,7 @@ import pytest
 
 from bellbuoy.promql import Engine
 from bellbuoy.tsdb import LabelSets
-from bellbuoy.tsdb_tools import parquet
+from bellbuoy.archive import parquet
 from tests.tsdb_tools import data
 from tests.tsdb_tools.conftest import Folder, tsdb
 from tests.tsdb_tools.plain import STALE_BITS, bits_of

@@ -12,11 +12,12 @@ import numpy as np
 
 from bellbuoy.tsdb import LabelSets, Storage, StorageError
 from bellbuoy.tsdb_tools import blocks, openmetrics
-from bellbuoy.tsdb_tools.errors import ExportError, ImportDataError
+from bellbuoy.archive.errors import ExportError
+from bellbuoy.tsdb_tools.errors import ImportDataError
 from bellbuoy.tsdb_tools.openmetrics import Floats
 from bellbuoy.tsdb_tools.options import Options
-from bellbuoy.tsdb_tools.progress import Progress
-from bellbuoy.tsdb_tools.source import Ints, Source, open_storage
+from bellbuoy.archive.progress import Progress
+from bellbuoy.archive.source import Ints, Source, open_storage
 
 # How many imported samples the storage holds unsealed.
 TIDY_SAMPLES = 1_000_000
@@ -73,7 +74,7 @@ def export(options: Options, stopped: Callable[[], bool]) -> None:
 def _parquet() -> ModuleType:
     """Loaded when it is asked for: it needs a package that is larger than all others together."""
     try:
-        return importlib.import_module("bellbuoy.tsdb_tools.parquet")
+        return importlib.import_module("bellbuoy.archive.parquet")
     except ModuleNotFoundError as e:
         if e.name is None or e.name.startswith("bellbuoy"):
             raise

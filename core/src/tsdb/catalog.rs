@@ -175,21 +175,34 @@ pub struct Known {
     pub series: HashMap<u32, Labels>,
     /// Bytes that were damaged and passed over.
     pub lost: usize,
+    /// Where the last whole frame ends.
+    good_end: usize,
 }
 
 /// Reads the catalog in a folder, or starts one.
 pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
-    let mut known = Known::default();
     if !path.exists() {
         let mut file = FrameFile::create(frame::CATALOG, path)?;
         file.sync()?;
         path.parent().map_or(Ok(()), disk::sync_folder)?;
-        return Ok((Catalog { file, buffer: Vec::new() }, known));
+        return Ok((Catalog { file, buffer: Vec::new() }, Known::default()));
     }
     let bytes = frame::read(path)?;
+    let known = read(path, &bytes, sets)?;
+    if known.lost > 0 {
+        sets.skip_ids(LOST_IDS);
+        frame::keep_damaged(path)?;
+    }
+    let file = FrameFile::resume(path, known.good_end)?;
+    Ok((Catalog { file, buffer: Vec::new() }, known))
+}
+
+/// What a catalog's bytes say.
+pub fn read(path: &Path, bytes: &[u8], sets: &ColumnSets) -> Result<Known> {
+    let mut known = Known::default();
     let mut reader = Reader { columns: HashMap::new(), strings: Strings::default(), column_sets: sets };
-    frame::check_header(frame::CATALOG, &bytes, path)?;
-    let mut frames = Frames::new(&bytes);
+    frame::check_header(frame::CATALOG, bytes, path)?;
+    let mut frames = Frames::new(bytes);
     for (_, payload) in frames.by_ref() {
         let mut cursor = Cursor::new(payload);
         while !cursor.is_done() {
@@ -201,12 +214,8 @@ pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
         }
     }
     known.lost += frames.lost;
-    if known.lost > 0 {
-        sets.skip_ids(LOST_IDS);
-        frame::keep_damaged(path)?;
-    }
-    let file = FrameFile::resume(path, frames.good_end)?;
-    Ok((Catalog { file, buffer: Vec::new() }, known))
+    known.good_end = frames.good_end;
+    Ok(known)
 }
 
 struct Reader<'a> {

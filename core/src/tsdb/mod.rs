@@ -10,6 +10,8 @@
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
 //! * `tombstones`: what was deleted.
 //! * `storage`: opens, replays, commits, retires. `select`: finds series and gathers their samples.
+//! * `inspect`: the files as they lie, whole or not. `survey`: the series in them, and what each takes.
+//! * `extract`: what one block holds.
 //! * `python`: all of this, as `_core.pyi` has it.
 
 pub mod block;
@@ -21,8 +23,10 @@ pub mod codec;
 pub mod columns;
 pub mod compaction;
 pub mod disk;
+pub mod extract;
 pub mod frame;
 pub mod group;
+pub mod inspect;
 pub mod loose;
 pub mod matcher;
 #[cfg(test)]
@@ -31,6 +35,7 @@ pub mod python;
 pub mod row;
 pub mod select;
 pub mod storage;
+pub mod survey;
 pub mod tombstones;
 pub mod varint;
 pub mod wal;

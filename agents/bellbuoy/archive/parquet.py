@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from bellbuoy.labels import NAME
 from bellbuoy.tsdb import STALE_BITS
-from bellbuoy.tsdb_tools.progress import Progress
-from bellbuoy.tsdb_tools.source import Samples, Source
+from bellbuoy.archive.progress import Progress
+from bellbuoy.archive.source import Samples, Source
 
 DAY_MS = 86_400_000
 TIMESTAMP, VALUE = "timestamp", "value"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from bellbuoy.tsdb_tools.errors import InterruptedByUserError
+from bellbuoy.archive.errors import InterruptedByUserError
 
 # Seldom enough not to fill a log, often enough to see that it goes on.
 LINE_SECONDS = 2.0

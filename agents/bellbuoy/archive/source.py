@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bellbuoy.labels import NAME
 from bellbuoy.tsdb import LabelSets, Storage, StorageError
-from bellbuoy.tsdb_tools.errors import ExportError
+from bellbuoy.archive.errors import ExportError
 
 Ints = NDArray[np.int64]
 Matchers = Sequence[tuple[str, str, str]]
