@@ -215,7 +215,7 @@ def survey_series(
     *,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> Survey:
-    """The series with a sample in start <= t <= end that match any of the selectors (none: all), from the folder's files.
+    """The series with a sample in start <= t <= end that match any of the selectors (none: all), from the files.
 
     Nothing is written, and no lock is taken: a server may be at work there. Raises StorageError, and what `progress`
     (told what is read, how many files are done, how many there are) raises.

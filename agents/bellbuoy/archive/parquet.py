@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bellbuoy.labels import NAME
-from bellbuoy.tsdb import STALE_BITS
 from bellbuoy.archive.progress import Progress
 from bellbuoy.archive.source import Samples, Source
+from bellbuoy.labels import NAME
+from bellbuoy.tsdb import STALE_BITS
 
 DAY_MS = 86_400_000
 TIMESTAMP, VALUE = "timestamp", "value"

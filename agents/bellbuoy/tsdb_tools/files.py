@@ -1,7 +1,8 @@
 """The files of a data folder, with what each has and what of it is whole.
 
-They are looked at and not opened as a storage: no lock, no log that is replayed, nothing set aside. So it works beside a
-server, and on a folder that a server refuses. Files that a server deletes meanwhile are left out; their samples are in others.
+They are looked at and not opened as a storage: no lock, no log that is replayed, nothing set aside. So it works
+beside a server, and on a folder that a server refuses. Files that a server deletes meanwhile are left out; their
+samples are in others.
 """
 
 import re
@@ -69,7 +70,9 @@ def find(folder: Path) -> list[tuple[str, Path]]:
     ]
     found += [(kind, folder / name) for kind, name in SINGLE if (folder / name).is_file()]
     if not found:
-        raise DamagedError(f"cannot look at {folder}: it is no data folder; name the one of --storage.path of the server")
+        raise DamagedError(
+            f"cannot look at {folder}: it is no data folder; name the one of --storage.path of the server"
+        )
     return found
 
 

@@ -41,7 +41,18 @@ def _described(file: DataFile) -> dict[str, Any]:
 def text(found: Listing) -> str:
     """The same for people."""
     out = f"blocks in {found['folder']}\n"
-    head = ("NUMBER", "KIND", "START", "END", "START-UNIX", "END-UNIX", "SAMPLES", "SERIES", "BYTES", "INDEX")
+    head: tuple[str, ...] = (
+        "NUMBER",
+        "KIND",
+        "START",
+        "END",
+        "START-UNIX",
+        "END-UNIX",
+        "SAMPLES",
+        "SERIES",
+        "BYTES",
+        "INDEX",
+    )
     out += table(head, [_row(one, ("samples", "series", "bytes", "index_bytes")) for one in found["blocks"]])
     out += "chunk files: what is in no block yet\n"
     head = ("NUMBER", "", "FIRST", "LAST", "FIRST-UNIX", "LAST-UNIX", "CHUNKS", "SAMPLES", "BYTES")
@@ -51,17 +62,18 @@ def text(found: Listing) -> str:
     out += table(head, [_row(one, ("rows", "samples", "bytes")) for one in found["log_segments"]])
     for one in found["catalog"]:
         out += (
-            f"catalog: {one.get('groups', 0):,} groups, {one.get('sets', 0):,} column sets, {one.get('series', 0):,} series "
-            f"without rows, {size_text(one['bytes'])}{_mark(one)}\n"
+            f"catalog: {one.get('groups', 0):,} groups, {one.get('sets', 0):,} column sets, {one.get('series', 0):,} "
+            f"series without rows, {size_text(one['bytes'])}{_mark(one)}\n"
         )
     for one in found["tombstones"]:
         out += f"deletions: of {one.get('series', 0):,} series, {size_text(one['bytes'])}{_mark(one)}\n"
     if found["set_aside"]:
-        total = sum(one["bytes"] for one in found["set_aside"])
-        out += f"set aside as damaged: {len(found['set_aside'])} files, {size_text(total)}, such as {found['set_aside'][0]['path']}\n"
+        aside = found["set_aside"]
+        out += f"set aside as damaged: {len(aside)} files, {size_text(sum(one['bytes'] for one in aside))}, such as "
+        out += f"{aside[0]['path']}\n"
     every = [one for name in KINDS.values() for one in found[name]]
-    out += f"in all {size_text(sum(one['bytes'] for one in every))}, {sum(one.get('samples', 0) for one in found['blocks']):,} "
-    out += "samples in blocks\n"
+    samples = sum(one.get("samples", 0) for one in found["blocks"])
+    out += f"in all {size_text(sum(one['bytes'] for one in every))}, {samples:,} samples in blocks\n"
     if any(one["damage"] for one in every):
         out += "Some files are damaged: bellbuoy tsdb verify says where, and what to do.\n"
     return out

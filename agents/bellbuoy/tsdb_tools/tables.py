@@ -16,7 +16,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     widths = [max(len(row[i]) for row in [list(head), *texts]) for i in range(len(head))]
     right = [isinstance(rows[0][i], int) for i in range(len(head))]
     lines = (
-        "  ".join(text.rjust(width) if to_right else text.ljust(width) for text, width, to_right in zip(row, widths, right, strict=True))
+        "  ".join(
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(row, widths, right, strict=True)
+        )
         for row in [list(head), *texts]
     )
     return "".join(f"  {line.rstrip()}\n" for line in lines)

@@ -1,7 +1,7 @@
 """`bellbuoy tsdb verify`: reads all files of a data folder wholly, and says what is whole, what is not, and what to do.
 
-Nothing is changed: what a server would set aside at its next start lies there afterwards as before. Beside a server it is safe,
-too; what a server was writing just then is looked at twice.
+Nothing is changed: what a server would set aside at its next start lies there afterwards as before. Beside a server
+it is safe, too; what a server was writing just then is looked at twice.
 """
 
 from collections.abc import Callable
@@ -9,31 +9,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bellbuoy.archive.errors import InterruptedByUserError
 from bellbuoy.tsdb_tools import files
 from bellbuoy.tsdb_tools.files import Damage, DataFile
 from bellbuoy.tsdb_tools.tables import size_text, time_text
 
 CURES = {
-    "block": "put back a whole copy from a snapshot or an archive; or move the file away: queries of what is damaged fail as "
-    "long as it is there (one whose index or tail is damaged a server sets aside itself at its next start)",
-    "chunks": "put back a whole copy; or start the server: it leaves out what is damaged, says so, and keeps the file",
-    "log": "start the server: it takes all whole records, keeps a copy of the segment, and each target goes on with its next "
-    "full row",
-    "catalog": "put back a whole copy; or start the server: it keeps a copy, and leaves out the series that the damaged entries "
-    "described",
+    "block": "put back a whole copy from a snapshot; or move the file away: queries of what is damaged fail as long as "
+    "it is there (one whose index or tail is damaged a server sets aside itself at its next start)",
+    "chunks": "put back a whole copy; or start the server: it leaves out what is damaged, and says so",
+    "log": "start the server: it takes all whole records, keeps a copy of the segment, and each target goes on with "
+    "its next full row",
+    "catalog": "put back a whole copy; or start the server: it keeps a copy, and leaves out the series that the "
+    "damaged entries described",
     "tombstones": "start the server: it keeps a copy; then delete anew what can be seen again",
 }
 
 
-def verify(folder: Path, *, progress: Callable[[str, int, int], None], stopped: Callable[[], bool]) -> list[DataFile]:
-    """All files, read wholly. Raises DamagedError when it is no data folder, InterruptedByUserError."""
+def verify(folder: Path, *, step: Callable[[str, int, int], None]) -> list[DataFile]:
+    """All files, read wholly; `step` is told of each. Raises DamagedError when it is no data folder."""
     found: list[DataFile] = []
     todo = files.find(folder)
     for done, (kind, path) in enumerate(todo):
-        if stopped():
-            raise InterruptedByUserError(f"cannot finish: it was told to stop at {path}; start it again")
-        progress(str(path), done, len(todo))
+        step(str(path), done, len(todo))
         if (file := files.look(kind, path, deep=True)) is not None:
             found.append(file)
     found = files.settle(found)
@@ -44,14 +41,18 @@ def _with_unknown_ids(folder: Path, found: list[DataFile]) -> list[DataFile]:
     """With the damage of a catalog that does not know what others refer to."""
     referring = [file for file in found if file.kind in ("chunks", "log")]
     catalogs = [file for file in found if file.kind == "catalog"]
-    used = {name: frozenset[int]().union(*(file.ids.get(name, frozenset()) for file in referring)) for name in files.IDS}
+    used = {
+        name: frozenset[int]().union(*(file.ids.get(name, frozenset()) for file in referring)) for name in files.IDS
+    }
     if not any(used.values()):
         return found
-    catalog = catalogs[0] if catalogs else DataFile("catalog", folder / "catalog", 0, 0, {}, {}, (Damage(0, "it is missing"),))
+    catalog = (
+        catalogs[0]
+        if catalogs
+        else DataFile("catalog", folder / "catalog", 0, 0, {}, {}, (Damage(0, "it is missing"),))
+    )
     missing = [
-        f"{len(lost):,} {name}"
-        for name, of in used.items()
-        if (lost := of - catalog.ids.get(name, frozenset()))
+        f"{len(lost):,} {name}" for name, of in used.items() if (lost := of - catalog.ids.get(name, frozenset()))
     ]
     if not missing:
         return found
