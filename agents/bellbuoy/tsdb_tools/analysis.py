@@ -146,7 +146,7 @@ def analyze(survey: Survey, *, index_bytes: int, top: int) -> Analysis:
         pair_count=pair_count,
         churning_metrics=told(churning),
         churning_targets=churning_targets,
-        culprits=tuple(_culprits(count, metrics, by_target, churning_targets)),
+        culprits=tuple(_culprits(count, metrics, by_target, told(churning))),
     )
 
 
@@ -207,7 +207,7 @@ def _culprits(count: int, metrics: Sequence[Row], targets: Sequence[Row], churni
         if max(row.appeared, row.gone) > CULPRIT_SHARE * count:
             out.append(
                 f"series of {row.name} come and go: {row.appeared:,} appeared and {row.gone:,} ended in the window; "
-                "look for labels that hold ids, times or versions"
+                f"its label {row.widest_label} has {row.widest_values:,} values; ids, times, versions make new series"
             )
     return out
 

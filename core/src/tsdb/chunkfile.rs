@@ -158,7 +158,7 @@ pub fn examine(path: &Path, each: &mut dyn FnMut(u64, Result<Sealed>) -> Result<
         }
     }
     let map = copy.make_read_only().map_err(|e| failed(&e))?;
-    check_header(CHUNKS, &map, path)?;
+    check_header(CHUNKS, &map[..read.min(HEADER_BYTES)], path)?;
     let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok()).unwrap_or(0);
     let copied = Arc::new(ChunkFile::of(number, path, file, map, length as u64));
     let mut at = HEADER_BYTES as u64;

@@ -69,7 +69,11 @@ impl Extract {
                 of.extend(kept);
                 total += of.len() - before;
             }
-            if limit > 0 && total > limit { Err(StorageError::TooMany { limit }) } else { Ok(()) }
+            if limit > 0 && total > limit {
+                Err(StorageError::TooMany { limit })
+            } else {
+                Ok(())
+            }
         };
         for metric in index.of_metric(Some(name)) {
             let range = &index.metrics[metric].0;

@@ -136,7 +136,11 @@ fn block(path: &Path, deep: bool, facts: &mut Facts) -> Result<()> {
     facts.numbers.push(("index_bytes", block.index_size() as i64));
     let index = block.index(0)?;
     let series = index.groups.iter().map(|g| index.sets[g.set as usize].len()).sum::<usize>() + index.series.len();
-    facts.numbers.extend([("series", series as i64), ("metrics", index.metrics.len() as i64), ("packs", index.packs.len() as i64)]);
+    facts.numbers.extend([
+        ("series", series as i64),
+        ("metrics", index.metrics.len() as i64),
+        ("packs", index.packs.len() as i64),
+    ]);
     if !deep {
         return Ok(());
     }
@@ -163,7 +167,10 @@ fn block(path: &Path, deep: bool, facts: &mut Facts) -> Result<()> {
             Ok(count) => samples += count as u64,
             Err(_) => {
                 bad.insert(pack.offset);
-                facts.lost(pack.offset, format!("a pack of {} bytes is damaged: samples of {}", pack.length, metrics_in(&index, pack)));
+                facts.lost(
+                    pack.offset,
+                    format!("a pack of {} bytes is damaged: samples of {}", pack.length, metrics_in(&index, pack)),
+                );
             }
         }
         Ok(())
@@ -191,7 +198,11 @@ fn metrics_in(index: &Index, pack: &Pack) -> String {
     let more = names.len().saturating_sub(NAMED_METRICS);
     names.truncate(NAMED_METRICS);
     let named = names.join(", ");
-    if more > 0 { format!("{named} and {more} more metrics") } else { named }
+    if more > 0 {
+        format!("{named} and {more} more metrics")
+    } else {
+        named
+    }
 }
 
 fn chunks(path: &Path, deep: bool, facts: &mut Facts) -> Result<()> {

@@ -167,9 +167,8 @@ impl PyStorage {
         end: i64,
         max_samples: usize,
     ) -> PyResult<Selection> {
-        let found = py.detach(|| {
-            PyResult::Ok(self.extract(number)?.select(&self.storage.inner, name, start, end, max_samples)?)
-        })?;
+        let found =
+            py.detach(|| PyResult::Ok(self.extract(number)?.select(&self.storage.inner, name, start, end, max_samples)?))?;
         Selection::new(py, found)
     }
 

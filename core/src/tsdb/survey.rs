@@ -1,5 +1,7 @@
 //! The series of a data folder, wherever their samples lie, and what each takes: what an analysis needs to find the culprit.
 //!
+//! A sample that lies in two files counts in both: it takes room in both.
+//!
 //! Blocks, chunk files and the log are read as they lie (see `inspect`), without the folder's lock: a server that has no memory
 //! left need not be stopped to be looked at. What blocks have already is not counted again in chunks, nor what chunks have in
 //! the log, as at a start. Samples that are deleted but still there count: they take their room. A pack's or a chunk's
@@ -16,7 +18,7 @@ use rustc_hash::FxBuildHasher;
 use super::block::{Block, PackReader};
 use super::blockwriter::read_entry;
 use super::catalog::{self, Known};
-use super::chunk::{within, widen, Reading};
+use super::chunk::{widen, within, Reading};
 use super::chunkfile::{self, Sealed};
 use super::codec::{count_samples, Decoder};
 use super::columns::{Column, ColumnSet, ColumnSets};
@@ -376,12 +378,18 @@ pub fn survey(folder: &Path, selectors: Vec<Selector>, start: i64, end: i64, tel
     }
     let mut times: Map<Labels, Vec<i64>> = Map::default();
     let mut bytes: Map<Labels, f64> = Map::default();
-    for (id, (mut found, size)) in recent.loose {
+    // A series that paused may have had two ids.
+    for (id, (found, size)) in recent.loose {
         if let Some(labels) = known.series.get(&id) {
-            found.sort_unstable();
-            found.dedup();
-            bytes.insert(labels.clone(), size / found.len().max(1) as f64);
-            times.insert(labels.clone(), found);
+            times.entry(labels.clone()).or_default().extend(found);
+            *bytes.entry(labels.clone()).or_default() += size;
+        }
+    }
+    for (labels, found) in &mut times {
+        found.sort_unstable();
+        found.dedup();
+        if let Some(size) = bytes.get_mut(labels) {
+            *size /= found.len().max(1) as f64;
         }
     }
     for (done, block) in blocks.iter().enumerate() {
