@@ -41,7 +41,7 @@ class Source:
         labels = LabelSets.from_dicts([{"__name__": f"metric_{i}", "of": str(i)} for i in range(4)])
         for at in range(START + first * HOUR, START + last * HOUR, 600_000):
             writer.append(at, labels, np.arange(4.0) + at % 1000)
-            self.written.update((f"metric_{i}", str(i), at) for i in range(4))
+            self.written |= {(f"metric_{i}", str(i), at): 1 for i in range(4)}
         self.storage.compact()
 
     def late(self, *hours: float) -> None:

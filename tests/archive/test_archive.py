@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,47 +134,54 @@ def test_it_goes_on_wherever_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.
 
     for target, name in ((FolderStore, "put"), (FolderStore, "delete"), (state.StateFile, "save")):
         monkeypatch.setattr(target, name, around(getattr(target, name)))
-    for death in range(1, 60):
-        source = Source(tmp_path / str(death) / "data")
-        out = f"file://{tmp_path / str(death) / 'out'}"
-        source.rows(0, 3)
-        source.late(0.1)
-        steps, dies_at = 0, 0
-        archive(source, out)
-        for i in range(9):
-            source.late(0.2 + i / 10)
-        source.rows(4, 7)
+    begun = tmp_path / "begun"
+    source = Source(begun / "data")
+    source.rows(0, 3)
+    source.late(0.1)
+    archive(source, f"file://{begun}/out")
+    for i in range(8):
+        source.late(0.2 + i / 10)
+    written, hours = source.written, source.hours
+    source.storage.close()
+    deaths = 0
+    for death in range(1, 1000, 5):
+        folder = Path(shutil.copytree(begun, tmp_path / str(death)))
+        source = Source(folder / "data")
+        source.written, source.hours = written.copy(), hours
+        # It is the same archive, though it was moved.
+        known = (source.folder / "archive.json").read_text()
+        (source.folder / "archive.json").write_text(known.replace(str(begun), str(folder)))
         steps, dies_at = 0, death
         try:
-            archive(source, out)
+            archive(source, f"file://{folder}/out")
         except Killed:
-            dies_at = 0
+            deaths += 1
             # Meanwhile blocks may be merged, and late ones come.
-            if death % 2:
-                source.late(*(1.5 + i / 100 for i in range(3)))
-        archive(source, out)
-        assert read_archive(tmp_path / str(death) / "out") == source.finished(), death
+            if deaths % 3 == 0:
+                source.late(1.5, 1.6)
+        died, dies_at = steps >= death, 0
+        archive(source, f"file://{folder}/out")
+        assert read_archive(folder / "out") == source.finished(), death
         source.storage.close()
-        if dies_at:
+        if not died:
             break
-    assert death > 10
+    assert deaths > 4
 
 
 def test_it_goes_on_after_a_kill(source: Source, tmp_path: Path) -> None:
-    source.rows(0, 60)
+    source.rows(0, 30)
     want = source.finished()
     source.storage.close()
     out = tmp_path / "out"
     command = [sys.executable, "-m", "bellbuoy", "tsdb", "archive", "--storage.path", str(source.folder)]
-    for files_before in (1, 3):
-        process = subprocess.Popen([*command, "--url", f"file://{out}"], stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while not out.is_dir() or len(list(out.glob("*.parquet"))) < files_before:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    process = subprocess.Popen([*command, "--url", f"file://{out}"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not out.is_dir() or len(list(out.glob("*.parquet"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
     assert json.loads((source.folder / "archive.json").read_bytes())["version"] == 1
     tsdb("archive", "--storage.path", source.folder, "--url", f"file://{out}")
     assert not (source.folder / "archive.part").exists()

@@ -129,10 +129,10 @@ def test_what_is_in_no_block_yet_is_recent(tmp_path: Path) -> None:
 def test_a_survey_beside_a_storage_that_works_finds_each_series(tmp_path: Path) -> None:
     with data.opened(tmp_path) as storage:
         at = 1_700_000_000_000
-        for i in range(60):
-            row(storage, "a", at + i * 5 * 60_000, range(20))
+        for i in range(30):
+            row(storage, "a", at + i * 10 * 60_000, range(20))
             if i % 7 == 0:
                 storage.flush()
-            if i % 20 == 19:
+            if i % 10 == 9:
                 storage.compact()
             assert len(survey_series(str(tmp_path), [], *ALL).labels) == 20

@@ -164,7 +164,15 @@ pub fn examine(path: &Path, each: &mut dyn FnMut(u64, Result<Sealed>) -> Result<
     let mut at = HEADER_BYTES as u64;
     loop {
         match copied.chunk_at(at) {
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                // What is no chunk yet is a hole.
+                let rest = &copied.map[at as usize..];
+                if rest.iter().any(|b| *b != 0) {
+                    let reason = format!("{} bytes are no chunk", rest.len());
+                    return each(at, Err(StorageError::corrupt(path.display().to_string(), reason)));
+                }
+                return Ok(());
+            }
             Ok(Some((sealed, next))) => {
                 each(at, Ok(sealed))?;
                 at = next;
