@@ -19,6 +19,7 @@ from bellbuoy.archive.options import ArchiveOptions
 from bellbuoy.archive.progress import Progress
 from bellbuoy.archive.store import FolderStore
 from bellbuoy.promql import Engine
+from bellbuoy.tsdb import StorageError
 from bellbuoy.tsdb_tools.errors import DamagedError
 from tests.archive.conftest import HOUR, START, Source, archive, read_archive
 from tests.tsdb_tools.conftest import tsdb
@@ -222,6 +223,19 @@ def test_what_cannot_be_written_is_an_error_with_its_cure(source: Source, tmp_pa
     (source.folder / "archive.json").write_text('{"version": 2}')
     with pytest.raises(ArchiveError, match="use the newer Bellbuoy that wrote it"):
         archive(source, f"file://{tmp_path / 'other'}")
+
+
+def test_a_damaged_block_costs_itself(source: Source, tmp_path: Path) -> None:
+    source.rows(0, 5)
+    path = source.folder / "blocks" / f"{source.storage.blocks()[0]['number']:08}.block"
+    with path.open("r+b") as file:
+        file.seek(30)
+        file.write(b"damaged")
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"checksum of a pack is wrong.*move the file away"):
+            archive(source, f"file://{tmp_path / 'out'}")
+        assert files(tmp_path / "out") == ["20231115T020000Z-20231115T040000Z.parquet"]
+    tsdb("list", "--storage.path", source.folder)
 
 
 def test_a_folder_that_a_server_uses_or_that_is_none_is_refused(source: Source, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`bellbuoy tsdb list` shows what is there, `analyze` who made it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,18 @@ def test_blocks_and_the_rest_are_listed(exploded: Path, capsys: pytest.CaptureFi
     assert len(lines[1]) == len(lines[2])
     assert time_text(block["start"]) in lines[2]
     assert str(block["start"] // 1000) in lines[2]
+
+
+def test_a_damaged_block_is_listed_as_such(exploded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(exploded, tmp_path / "data"))
+    (path,) = (folder / "blocks").iterdir()
+    path.write_bytes(path.read_bytes()[:-5])
+    path.with_suffix(".damaged").write_bytes(b"aside")
+    tsdb("list", "--storage.path", folder)
+    said = capsys.readouterr().out
+    assert f"{path.stem}  damaged  -" in said
+    assert "set aside as damaged: 1 files, 5 B, such as" in said
+    assert "bellbuoy tsdb verify says where" in said
 
 
 def test_numbers_stand_to_the_right_and_times_and_sizes_can_be_read() -> None:

@@ -25,7 +25,7 @@ from bellbuoy.archive.errors import ArchiveError
 from bellbuoy.archive.options import ArchiveOptions
 from bellbuoy.archive.progress import Progress
 from bellbuoy.archive.state import StateFile
-from bellbuoy.tsdb import Storage
+from bellbuoy.tsdb import Storage, StorageError
 
 WINDOW_MS = 2 * 3_600_000
 LATE = -(2**63)
@@ -107,7 +107,7 @@ class _Pass:
         self._folder, self._progress, self._written, self.done = folder, progress, written, Done()
 
     def run(self) -> None:
-        """Raises KeyError when a block is gone."""
+        """Raises KeyError when a block is gone; StorageError after all others, when one cannot be read."""
         state = self._file.state
         if state.writing:
             # It was cut off, perhaps just before it was written down; its block may be another by now.
@@ -118,18 +118,29 @@ class _Pass:
         blocks = self._storage.blocks()
         regular = sorted((one for one in blocks if one["end"] != LATE), key=lambda one: one["start"])
         late = sorted((one for one in blocks if one["end"] == LATE), key=lambda one: one["number"])
+        damaged: StorageError | None = None
         for block in regular:
             for start in range(block["start"] // WINDOW_MS * WINDOW_MS, block["end"], WINDOW_MS):
                 if str(start) not in state.windows:
                     source = BlockSource(self._storage, block["number"], start, start + WINDOW_MS - 1)
-                    state.windows[str(start)] = self._write(source, _name(start, start + WINDOW_MS)) or ""
+                    try:
+                        state.windows[str(start)] = self._write(source, _name(start, start + WINDOW_MS)) or ""
+                    except StorageError as e:
+                        damaged = damaged or e
+                        continue
                     self._file.save()
         written: list[Block] = list(regular)
         for block in late:
-            if str(block["number"]) not in state.late:
-                self._write_late(block, written)
+            try:
+                if str(block["number"]) not in state.late:
+                    self._write_late(block, written)
+            except StorageError as e:
+                damaged = damaged or e
             written.append(block)
         self._forget(regular, late)
+        if damaged is not None:
+            # One bad block costs itself; it is said at each pass until it is whole or gone.
+            raise damaged
 
     def _write_late(self, block: Block, written: list[Block]) -> None:
         state = self._file.state
@@ -154,8 +165,13 @@ class _Pass:
         state = self._file.state
         part = self._folder / f"{base}.parquet"
         before = self._progress.samples
-        self._parquet.write(source, part, self._progress)
-        size = part.stat().st_size
+        try:
+            self._parquet.write(source, part, self._progress)
+            size = part.stat().st_size
+        except OSError as e:
+            raise ArchiveError(
+                f"cannot write {part}: {(e.strerror or str(e)).lower()}; free space on its disk for two hours of samples"
+            ) from e
         name = self._free(base)
         state.writing = name
         self._file.save()
