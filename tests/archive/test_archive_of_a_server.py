@@ -5,12 +5,14 @@ import logging
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from bellbuoy import cli, server
 from bellbuoy.archive import ArchiveOptions
 from bellbuoy.server.archiving import ArchiveTask
-from tests.archive.conftest import Source, read_archive
+from tests.archive.conftest import Bucket, Source, read_archive
 
 
 class Running:
@@ -74,3 +76,46 @@ async def test_it_stops_in_the_middle(source: Source, tmp_path: Path) -> None:
     assert running.failures == []
     assert len(list((tmp_path / "out").iterdir())) < 19
     assert not (source.folder / "archive.part").exists()
+
+
+async def test_a_whole_server_archives_to_a_bucket_and_shows_no_keys(
+    source: Source, bucket: Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    source.rows(0, 5)
+    source.storage.close()
+    (tmp_path / "prometheus.yml").write_text("{}")
+    words = [
+        *(
+            "--web.listen-address",
+            "127.0.0.1:0",
+            "--config.file",
+            tmp_path / "prometheus.yml",
+            "--storage.path",
+            source.folder,
+        ),
+        *("--storage.retention", "100y", "--storage.archive.url", f"s3://{bucket.name}/server"),
+        *("--storage.archive.endpoint", bucket.endpoint, "--storage.archive.region", "us-east-1"),
+        *("--storage.archive.credentials-file", bucket.credentials(tmp_path / "keys")),
+    ]
+    options = server.options(cli.parser("server").parse_args(["server", *map(str, words)]))
+    stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(server.run(options, stop, listening=bound.set_result))
+    said = ""
+    try:
+        async with aiohttp.ClientSession() as session:
+            deadline = time.monotonic() + 20
+            while "bellbuoy_archive_blocks_total 2.0" not in said:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
+                async with session.get(f"http://{await bound}/metrics") as response:
+                    said = await response.text()
+            for page in ("flags", "config", "runtimeinfo"):
+                async with session.get(f"http://{await bound}/api/v1/status/{page}") as response:
+                    said += await response.text()
+    finally:
+        stop.set()
+        await task
+    assert f"s3://{bucket.name}/server" in said
+    for secret in (bucket.key, bucket.secret):
+        assert secret not in said + caplog.text

@@ -170,7 +170,7 @@ class _Pass:
             size = part.stat().st_size
         except OSError as e:
             raise ArchiveError(
-                f"cannot write {part}: {(e.strerror or str(e)).lower()}; free space on its disk for two hours of samples"
+                f"cannot write {part}: {(e.strerror or str(e)).lower()}; free space there for two hours of samples"
             ) from e
         name = self._free(base)
         state.writing = name
