@@ -10,7 +10,8 @@ import pytest
 
 from bellbuoy.tsdb import LabelSets, Storage
 from bellbuoy.tsdb_tools.tables import size_text, table, time_text
-from tests.tsdb_tools.conftest import Folder, tsdb
+from tests.tsdb_tools.conftest import tsdb
+from tests.tsdb_tools.test_blocks import promtool
 
 HOUR = 3_600_000
 START = 1_700_006_400_000
@@ -87,7 +88,25 @@ def test_a_selector_and_a_window_narrow_it(exploded: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == "no series match\n"
 
 
-def test_a_damaged_folder_is_analyzed_as_far_as_it_is_whole(folder: Folder, tmp_path: Path) -> None:
+@pytest.mark.peers
+async def test_promtool_counts_the_same(exploded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    end = ("--end", str((START + 2 * HOUR) / 1000 - 1))
+    tsdb("export", "--storage.path", exploded, "--format", "prometheus", "--out", tmp_path / "blocks", *end)
+    said = await promtool("tsdb", "analyze", tmp_path / "blocks", "--limit=3")
+    found = analyzed(exploded, capsys, *end, "--top", "3")
+    for line in (
+        f"Series: {found['series']}",
+        f"Label names: {found['label_count']}",
+        f"Postings (unique label pairs): {found['pair_count']}",
+        *(f"{one['series']} {one['name']}" for one in found["metrics"][:2]),
+        *(f"{one['values']} {one['name']}" for one in found["labels"]),
+        *(f"{one['series']} {one['name']}".replace('"', "") for one in found["pairs"]),
+        *(f"{one['appeared']} __name__={one['name']}" for one in found["churning_metrics"]),
+    ):
+        assert f"\n{line}\n" in said
+
+
+def test_a_damaged_folder_is_analyzed_as_far_as_it_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storage = Storage(str(tmp_path), retention_seconds=1e11)
     for name in ("a", "b"):
         storage.append(LabelSets.from_dicts([{"__name__": name}]), np.array([START]), np.array([1.0]))
@@ -95,7 +114,9 @@ def test_a_damaged_folder_is_analyzed_as_far_as_it_is_whole(folder: Folder, tmp_
     storage.close()
     path = tmp_path / "wal" / "00000001.wal"
     path.write_bytes(path.read_bytes()[:-1])
-    tsdb("analyze", "--storage.path", tmp_path)
+    found = analyzed(tmp_path, capsys)
+    assert [one["name"] for one in found["metrics"]] == ["a"]
+    assert [loss for loss in found["losses"] if str(path) in loss]
 
 
 def test_blocks_and_the_rest_are_listed(exploded: Path, capsys: pytest.CaptureFixture[str]) -> None:
