@@ -212,6 +212,7 @@ def survey_series(
     selectors: Sequence[Matchers],
     start: int,
     end: int,
+    /,
     *,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> Survey:

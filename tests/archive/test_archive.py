@@ -92,6 +92,14 @@ def test_late_blocks_may_be_merged_before_some_or_all_of_them_were_written(sourc
     assert read_archive(out) == source.finished()
 
 
+def test_late_samples_may_have_any_timestamps(source: Source, tmp_path: Path) -> None:
+    source.rows(0, 3)
+    source.late(0.5, -1e9, -3e11)
+    archive(source, f"file://{tmp_path / 'out'}")
+    assert read_archive(tmp_path / "out") == source.finished()
+    assert f"{START - round(3e11 * HOUR)}-20231115T003000Z-late.parquet" in files(tmp_path / "out")
+
+
 def test_two_hours_without_a_sample_are_no_file(source: Source, tmp_path: Path) -> None:
     source.rows(0, 1)
     source.rows(6, 9)
@@ -125,9 +133,9 @@ def test_it_goes_on_wherever_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.
             raise Killed
 
     def around(what: Any) -> Any:
-        def wrapped(*arguments: Any) -> Any:
+        def wrapped(*arguments: Any, **more: Any) -> Any:
             step()
-            result = what(*arguments)
+            result = what(*arguments, **more)
             step()
             return result
 

@@ -6,6 +6,7 @@ import pytest
 
 from bellbuoy import cli
 from bellbuoy.archive import ArchiveError
+from bellbuoy.archive.errors import InterruptedByUserError
 from bellbuoy.archive.options import ArchiveOptions
 from bellbuoy.archive.store import open_store
 from bellbuoy.errors import OptionsError
@@ -49,8 +50,17 @@ def test_an_object_that_is_there_has_a_name_and_can_be_deleted(bucket: Bucket, t
         ArchiveOptions(f"s3://{bucket.name}/b", bucket.endpoint, "us-east-1", bucket.credentials(tmp_path / "keys"))
     )
     assert not store.exists("large")
-    store.put(tmp_path / "file", "large")
+    store.put(tmp_path / "file", "large", check=lambda: None)
     assert store.exists("large")
+    calls = iter(range(3))
+
+    def stop() -> None:
+        if next(calls) == 2:
+            raise InterruptedByUserError("stop")
+
+    with pytest.raises(InterruptedByUserError):
+        store.put(tmp_path / "file", "half", check=stop)
+    assert not store.exists("half")
     store.delete("large")
     store.delete("large")
     assert not store.exists("large")

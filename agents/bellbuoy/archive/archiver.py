@@ -175,7 +175,7 @@ class _Pass:
         name = self._free(base)
         state.writing = name
         self._file.save()
-        self._store.put(part, name)
+        self._store.put(part, name, check=lambda: self._progress.done(0, name))
         part.unlink()
         state.writing = ""
         self.done.files += 1
@@ -212,4 +212,12 @@ class _Pass:
 
 
 def _name(start: int, end: int) -> str:
-    return "-".join(datetime.fromtimestamp(at / 1000, UTC).strftime("%Y%m%dT%H%M%SZ") for at in (start, end))
+    return f"{_time(start)}-{_time(end)}"
+
+
+def _time(milliseconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    except (ValueError, OverflowError, OSError):
+        # Samples may have any timestamps, past the calendar's end, too.
+        return str(milliseconds)

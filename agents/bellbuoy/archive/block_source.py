@@ -1,10 +1,10 @@
 """One block as a source of samples: what it holds and others do not."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bellbuoy.archive.source import Samples, Source
+from bellbuoy.archive.source import Ints, Samples, Source
 from bellbuoy.tsdb import LabelSets, Storage
 
 
@@ -22,6 +22,10 @@ class BlockSource(Source):
     def label_names(self) -> list[str]:
         """All names of labels in the block."""
         return self._storage.block_label_names(self._number)
+
+    def windows(self, milliseconds: int) -> Iterator[tuple[int, int]]:
+        """All of it: late samples may have any timestamps, and most of the days between them would be empty."""
+        yield self.start, self.end
 
     def metrics(self, start: int, end: int) -> list[str]:
         """The names of its metrics, sorted."""
@@ -52,9 +56,11 @@ def minus(samples: Samples, others: Samples) -> Samples:
         return samples
     numbers, _ = LabelSets.concat([samples.labels, others.labels]).group()
     count = len(samples.labels)
-    first = min(samples.timestamps.min(), others.timestamps.min())
-    # One number for series and time: a million series times a thousand years of milliseconds are less than 2**63.
-    width = max(samples.timestamps.max(), others.timestamps.max()) - first + 1
-    own = np.repeat(numbers[:count], np.diff(samples.offsets)) * width + samples.timestamps - first
-    theirs = np.repeat(numbers[count:], np.diff(others.offsets)) * width + others.timestamps - first
+    # Timestamps may be any: by their places they make one number with that of the series.
+    times = np.unique(np.concatenate([samples.timestamps, others.timestamps]))
+
+    def keys(of: Samples, series: Ints) -> Ints:
+        return np.repeat(series, np.diff(of.offsets)) * len(times) + np.searchsorted(times, of.timestamps)
+
+    own, theirs = keys(samples, numbers[:count]), keys(others, numbers[count:])
     return samples.at(~np.isin(own, theirs))

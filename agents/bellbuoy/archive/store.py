@@ -7,9 +7,9 @@ Parquet, too.
 
 import configparser
 import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from pyarrow import fs
@@ -19,7 +19,7 @@ from bellbuoy.archive.options import ArchiveOptions
 
 CONNECT_SECONDS = 10.0
 # A service that takes longer for one part will not do.
-REQUEST_SECONDS = 60.0
+REQUEST_SECONDS = 30.0
 # The SDK's own tries, for what is over in a moment; what lasts is tried again after the archive's waits.
 ATTEMPTS = 3
 COPY_BYTES = 8 << 20
@@ -31,8 +31,10 @@ class Store(Protocol):
     def exists(self, name: str) -> bool:
         """Whether there is such a file. Raises ArchiveError."""
 
-    def put(self, path: Path, name: str) -> None:
-        """Copy a file there; what has the name is replaced. Raises ArchiveError."""
+    def put(self, path: Path, name: str, *, check: Callable[[], None]) -> None:
+        """Copy a file there; what has the name is replaced. Raises ArchiveError, and what `check` raises, which is
+        called now and then: then no such file is there.
+        """
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there. Raises ArchiveError."""
@@ -56,13 +58,13 @@ class FolderStore:
         """Whether there is such a file."""
         return (self._folder / name).exists()
 
-    def put(self, path: Path, name: str) -> None:
+    def put(self, path: Path, name: str, *, check: Callable[[], None]) -> None:
         """Copy, sync, rename."""
         target, temporary = self._folder / name, self._folder / f".{name}.new"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as source, temporary.open("wb") as copy:
-                shutil.copyfileobj(source, copy, COPY_BYTES)
+                _copy(source, copy, check)
                 copy.flush()
                 os.fsync(copy.fileno())
             temporary.rename(target)
@@ -113,14 +115,20 @@ class BucketStore:
         except OSError as e:
             raise self._failed("look for", name, e) from e
 
-    def put(self, path: Path, name: str) -> None:
+    def put(self, path: Path, name: str, *, check: Callable[[], None]) -> None:
         """Upload in parts; the object is there when the last one is."""
+        whole = False
         try:
             with path.open("rb") as source, self._files.open_output_stream(f"{self._base}/{name}") as upload:
-                shutil.copyfileobj(source, upload, COPY_BYTES)
+                _copy(source, upload, check)
+                whole = True
             found = self._info(name).size
         except OSError as e:
             raise self._failed("write", name, e) from e
+        finally:
+            if not whole:
+                # The stream's end has made an object of what there was.
+                self.delete(name)
         if found != path.stat().st_size:
             raise ArchiveError(f"cannot write s3://{self._base}/{name}: {found} bytes arrived; it will be tried again")
 
@@ -140,6 +148,12 @@ class BucketStore:
             f"cannot {verb} s3://{self._base}/{name}: {error}; see that the endpoint answers, and that the keys may "
             "read, write and delete there"
         )
+
+
+def _copy(source: BinaryIO, target: Any, check: Callable[[], None]) -> None:
+    while piece := source.read(COPY_BYTES):
+        check()
+        target.write(piece)
 
 
 def _keys(path: Path) -> dict[str, str]:
