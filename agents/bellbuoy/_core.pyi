@@ -169,6 +169,22 @@ class Storage:
     def stats(self) -> dict[str, int]:
         """Counts and sizes, by name: series, groups, column_sets, chunks, samples_appended, wal_bytes and so on."""
 
+    def blocks(self) -> list[dict[str, Any]]:
+        """Each block: number, start and end of its span (both -2**63: late samples), first and last time, samples, and
+        sources, the numbers of the blocks that it replaced."""
+
+    def block_metrics(self, number: int) -> list[str]:
+        """The names of the metrics of one block, sorted. Raises KeyError when it is there no more."""
+
+    def block_label_names(self, number: int) -> list[str]:
+        """The names of the labels of one block, sorted; __name__ is one. Raises KeyError when it is there no more."""
+
+    def block_select(self, number: int, name: str, start: int, end: int, *, max_samples: int = 0) -> Selection:
+        """What one block has of a metric with start <= t <= end, sorted by series; what others have is not in it.
+
+        Raises KeyError when the block is there no more, OverflowError past max_samples (0: no limit).
+        """
+
     def time_range(self) -> tuple[int, int] | None:
         """The times of the first and the last sample, in milliseconds; None when there is none."""
 
@@ -177,6 +193,50 @@ class Storage:
 
     def close(self) -> None:
         """Flush and release the folder."""
+
+def inspect_file(kind: str, path: str, *, deep: bool = False) -> dict[str, Any]:
+    """What a data folder's file has and what of it is whole. Nothing is written, and no lock is taken.
+
+    kind: block, chunks, log, catalog or tombstones. `deep` reads every sample and not just indexes and heads.
+    Numbers as far as the kind has them: samples (of chunks, unless `deep`, absent ones are counted, too), series,
+    metrics, packs, start, end, first, last (ms), index_bytes, chunks, frames, rows, groups, sets. ids: groups, sets and
+    series that it refers to, or, of a catalog, that it knows. damage: `(byte, reason)` of each place that is not whole.
+    Raises StorageError when the file cannot be opened.
+    """
+
+@final
+class Survey:
+    """The series of a data folder, sorted, and what each takes. Series without a target have -1 for it."""
+
+    labels: LabelSets
+    label_names: list[str]
+    target: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    bytes: NDArray[np.float64]
+    recent: NDArray[np.bool_]
+    """Whether some of its samples are in no block yet; a server holds these in memory."""
+    pools: list[str]
+    targets: LabelSets
+    """Pool and labels of each target."""
+    losses: list[str]
+    """What could not be read, in words."""
+
+def survey_series(
+    path: str,
+    selectors: Sequence[Matchers],
+    start: int,
+    end: int,
+    /,
+    *,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> Survey:
+    """The series with a sample in start <= t <= end that match any of the selectors (none: all), from the files.
+
+    Nothing is written, and no lock is taken: a server may be at work there. Raises StorageError, and what `progress`
+    (told what is read, how many files are done, how many there are) raises.
+    """
 
 @final
 class Relabeler:

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bellbuoy.archive import ArchiveOptions, add_archive_arguments, archive_options
 from bellbuoy.configuration import parse_size
 from bellbuoy.durations import format_duration, parse_duration
 from bellbuoy.errors import OptionsError
@@ -50,6 +51,7 @@ class Options:
     query: QueryOptions = field(default_factory=QueryOptions)
     rules: RuleOptions = field(default_factory=RuleOptions)
     notify_queue: int = 10_000
+    archive: ArchiveOptions | None = None
     flags: dict[str, str] = field(default_factory=dict)
 
 
@@ -149,6 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="bytes that are kept, such as 50GB; 0 is no limit (default: 0)",
     )
+    add_archive_arguments(add, prefix="--storage.archive.", required=False)
     add(
         "--storage.max-exemplars",
         dest="max_exemplars",
@@ -292,6 +295,7 @@ def options(args: argparse.Namespace) -> Options:
             external_url=args.external_url.rstrip("/"),
         ),
         notify_queue=args.notify_queue,
+        archive=archive_options(args),
         flags=_flags(args),
     )
 
@@ -304,6 +308,10 @@ _FLAG_NAMES = {
     "target_response": "web.enable-target-response",
     "storage_path": "storage.path", "retention": "storage.retention",
     "retention_size": "storage.retention-size", "max_exemplars": "storage.max-exemplars",
+    "archive_url": "storage.archive.url",
+    "archive_endpoint": "storage.archive.endpoint", "archive_region": "storage.archive.region",
+    "archive_credentials_file": "storage.archive.credentials-file", "archive_interval": "storage.archive.interval",
+    "archive_retry_delay": "storage.archive.retry-delay", "archive_retry_max_delay": "storage.archive.retry-max-delay",
     "scrape_threads": "scrape.threads",
     "query_concurrency": "query.max-concurrency", "query_timeout": "query.timeout",
     "query_lookback": "query.lookback-delta", "query_max_samples": "query.max-samples",
@@ -311,7 +319,10 @@ _FLAG_NAMES = {
     "rules_resend": "rules.alert.resend-delay", "rules_tolerance": "rules.alert.for-outage-tolerance",
     "rules_grace": "rules.alert.for-grace-period", "notify_queue": "alertmanager.notification-queue-capacity",
 }  # fmt: skip
-_DURATIONS = ("retention", "query_timeout", "query_lookback", "rules_resend", "rules_tolerance", "rules_grace")
+_DURATIONS = (
+    "retention", "archive_interval", "archive_retry_delay", "archive_retry_max_delay", "query_timeout",
+    "query_lookback", "rules_resend", "rules_tolerance", "rules_grace",
+)  # fmt: skip
 
 
 def _flags(args: argparse.Namespace) -> dict[str, str]:

@@ -405,6 +405,11 @@ impl Block {
         &self.path
     }
 
+    /// Bytes of the file that are index.
+    pub fn index_size(&self) -> u64 {
+        self.place.length
+    }
+
     /// Deletes the file. Whoever reads the block still can.
     pub fn delete(&self) -> Result<()> {
         disk::remove(&self.path)

@@ -204,22 +204,35 @@ pub struct Known {
     pub series: HashMap<u32, Labels>,
     /// Bytes that were damaged and passed over.
     pub lost: usize,
+    /// Where the last whole frame ends.
+    good_end: usize,
 }
 
 /// Reads the catalog in a folder, or starts one.
 pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
-    let mut known = Known::default();
     if !path.exists() {
         let mut file = FrameFile::create(frame::CATALOG, path)?;
         file.sync()?;
         path.parent().map_or(Ok(()), disk::sync_folder)?;
-        return Ok((Catalog { file, entries: Vec::new(), texts: Texts::default() }, known));
+        return Ok((Catalog { file, entries: Vec::new(), texts: Texts::default() }, Known::default()));
     }
     let bytes = frame::read(path)?;
+    let known = read(path, &bytes, sets)?;
+    if known.lost > 0 {
+        sets.skip_ids(LOST_IDS);
+        frame::keep_damaged(path)?;
+    }
+    let file = FrameFile::resume(path, known.good_end)?;
+    Ok((Catalog { file, entries: Vec::new(), texts: Texts::default() }, known))
+}
+
+/// What a catalog's bytes say.
+pub fn read(path: &Path, bytes: &[u8], sets: &ColumnSets) -> Result<Known> {
+    let mut known = Known::default();
     let mut strings = Strings::default();
     let mut columns = HashMap::default();
-    frame::check_header(frame::CATALOG, &bytes, path)?;
-    let mut frames = Frames::new(&bytes);
+    frame::check_header(frame::CATALOG, bytes, path)?;
+    let mut frames = Frames::new(bytes);
     for (_, payload) in frames.by_ref() {
         let mut cursor = Cursor::new(payload);
         let Ok(texts) = Texts::read(&mut cursor, &mut strings) else {
@@ -236,12 +249,8 @@ pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
         }
     }
     known.lost += frames.lost;
-    if known.lost > 0 {
-        sets.skip_ids(LOST_IDS);
-        frame::keep_damaged(path)?;
-    }
-    let file = FrameFile::resume(path, frames.good_end)?;
-    Ok((Catalog { file, entries: Vec::new(), texts: Texts::default() }, known))
+    known.good_end = frames.good_end;
+    Ok(known)
 }
 
 /// Reads the entries of a frame.

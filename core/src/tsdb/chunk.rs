@@ -96,7 +96,7 @@ pub struct OpenedChunk<'a> {
     pub times: Vec<i64>,
     columns: usize,
     /// How many of them it has, and which; all of them: None.
-    count: usize,
+    pub count: usize,
     present: Option<&'a [u8]>,
     body: Range<usize>,
     crcs: &'a [u8],

@@ -70,13 +70,7 @@ impl Layout {
                 Err(e) => return Err(e),
             }
         }
-        let mut replaced: HashSet<u64> = blocks.iter().flat_map(|b| b.span.sources.iter().copied()).collect();
-        // One whose writer was told of an error though it was whole was written again, with all that it has.
-        let covers = |new: &Block, old: &Block| {
-            new.number > old.number && new.span.start <= old.span.start && new.span.end >= old.span.end
-        };
-        let regular: Vec<&Arc<Block>> = blocks.iter().filter(|b| b.span.end != LATE).collect();
-        replaced.extend(regular.iter().filter(|old| regular.iter().any(|new| covers(new, old))).map(|b| b.number));
+        let replaced = replaced(&blocks);
         for block in blocks.iter().filter(|b| replaced.contains(&b.number)) {
             block.delete()?;
         }
@@ -90,6 +84,17 @@ impl Layout {
         self.next += 1;
         self.next - 1
     }
+}
+
+/// The numbers of the blocks that others replace.
+pub fn replaced(blocks: &[Arc<Block>]) -> HashSet<u64> {
+    let mut replaced: HashSet<u64> = blocks.iter().flat_map(|b| b.span.sources.iter().copied()).collect();
+    // One whose writer was told of an error though it was whole was written again, with all that it has.
+    let covers =
+        |new: &Block, old: &Block| new.number > old.number && new.span.start <= old.span.start && new.span.end >= old.span.end;
+    let regular: Vec<&Arc<Block>> = blocks.iter().filter(|b| b.span.end != LATE).collect();
+    replaced.extend(regular.iter().filter(|old| regular.iter().any(|new| covers(new, old))).map(|b| b.number));
+    replaced
 }
 
 fn floor(time: i64, width: i64) -> i64 {

@@ -303,7 +303,7 @@ pub struct SealedEntry {
     pub series: u32,
     pub start: i64,
     pub end: i64,
-    count: usize,
+    pub count: usize,
 }
 
 /// Sealed logs of many series, as the head describes them.
@@ -360,6 +360,10 @@ impl SealedSeries {
     pub fn read(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<(i64, f64)>> {
         let mut pack = self.read_to(at, decoder)?;
         pack.pop().ok_or_else(|| StorageError::corrupt("a chunk", "BUG: a series has no place in its pack"))
+    }
+
+    pub fn pack_count(&self) -> usize {
+        self.packs.len()
     }
 
     /// The samples of each entry of a pack.

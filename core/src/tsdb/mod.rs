@@ -13,6 +13,8 @@
 //! * `tombstones`: what was deleted.
 //! * `storage`: opens, replays, commits, retires. `select`: finds series and gathers their samples.
 //! * `memory`: what was freed goes back.
+//! * `inspect`: the files as they lie, whole or not. `survey`: the series in them, and what each takes.
+//! * `extract`: what one block holds.
 //! * `python`: all of this, as `_core.pyi` has it.
 
 pub mod bits;
@@ -26,8 +28,10 @@ pub mod columns;
 pub mod compaction;
 pub mod disk;
 pub mod exemplars;
+pub mod extract;
 pub mod frame;
 pub mod group;
+pub mod inspect;
 pub mod loose;
 pub mod matcher;
 pub mod memory;
@@ -39,6 +43,7 @@ pub mod python;
 pub mod row;
 pub mod select;
 pub mod storage;
+pub mod survey;
 pub mod texts;
 pub mod tombstones;
 pub mod varint;

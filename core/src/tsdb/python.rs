@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::block::Block;
 use super::columns::Column;
 use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
 use super::exemplars::Exemplar;
+use super::extract::Extract;
 use super::group::Group;
 use super::matcher::Selector;
 use super::select;
@@ -37,7 +39,7 @@ impl From<StorageError> for PyErr {
     }
 }
 
-type MatcherList = Vec<(String, String, String)>;
+pub(super) type MatcherList = Vec<(String, String, String)>;
 /// An exemplar: its labels, value and time.
 type Told<'py> = (Bound<'py, PyDict>, f64, i64);
 
@@ -48,7 +50,7 @@ fn selector(matchers: MatcherList) -> PyResult<Selector> {
     Ok(Selector::new(matchers)?)
 }
 
-fn selectors(lists: Vec<MatcherList>) -> PyResult<Vec<Selector>> {
+pub(super) fn selectors(lists: Vec<MatcherList>) -> PyResult<Vec<Selector>> {
     // No selector at all selects everything.
     let lists = if lists.is_empty() { vec![Vec::new()] } else { lists };
     lists.into_iter().map(selector).collect()
@@ -69,6 +71,24 @@ struct Selection {
     timestamps: Py<PyArray1<i64>>,
     #[pyo3(get)]
     values: Py<PyArray1<f64>>,
+}
+
+impl Selection {
+    fn new(py: Python<'_>, found: select::Selected) -> PyResult<Selection> {
+        Ok(Selection {
+            labels: Py::new(py, LabelSets::new(found.labels))?,
+            offsets: found.offsets.into_pyarray(py).unbind(),
+            timestamps: found.times.into_pyarray(py).unbind(),
+            values: found.values.into_pyarray(py).unbind(),
+        })
+    }
+}
+
+impl PyStorage {
+    fn extract(&self, number: u64) -> PyResult<Extract> {
+        let found = self.storage.inner.extract(number)?;
+        found.ok_or_else(|| PyKeyError::new_err(format!("there is no block {number}, or no more: blocks are merged")))
+    }
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
@@ -117,12 +137,45 @@ impl PyStorage {
     fn select(&self, py: Python<'_>, matchers: MatcherList, start: i64, end: i64, max_samples: usize) -> PyResult<Selection> {
         let selector = selector(matchers)?;
         let found = py.detach(|| select::select(&self.storage.inner, &selector, start, end, max_samples))?;
-        Ok(Selection {
-            labels: Py::new(py, LabelSets::new(found.labels))?,
-            offsets: found.offsets.into_pyarray(py).unbind(),
-            timestamps: found.times.into_pyarray(py).unbind(),
-            values: found.values.into_pyarray(py).unbind(),
-        })
+        Selection::new(py, found)
+    }
+
+    /// All blocks, as `_core.pyi` has them.
+    fn blocks<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let dict = |block: Arc<Block>| {
+            let (out, span) = (PyDict::new(py), &block.span);
+            for (name, value) in [("start", span.start), ("end", span.end), ("first", span.from), ("last", span.to)] {
+                out.set_item(name, value)?;
+            }
+            out.set_item("number", block.number)?;
+            out.set_item("samples", span.samples)?;
+            out.set_item("sources", span.sources.clone())?;
+            Ok(out)
+        };
+        self.storage.inner.blocks().into_iter().map(dict).collect()
+    }
+
+    fn block_metrics(&self, py: Python<'_>, number: u64) -> PyResult<Vec<String>> {
+        py.detach(|| Ok(self.extract(number)?.metrics()))
+    }
+
+    fn block_label_names(&self, py: Python<'_>, number: u64) -> PyResult<Vec<String>> {
+        py.detach(|| Ok(self.extract(number)?.label_names()))
+    }
+
+    #[pyo3(signature = (number, name, start, end, *, max_samples = 0))]
+    fn block_select(
+        &self,
+        py: Python<'_>,
+        number: u64,
+        name: &str,
+        start: i64,
+        end: i64,
+        max_samples: usize,
+    ) -> PyResult<Selection> {
+        let found =
+            py.detach(|| PyResult::Ok(self.extract(number)?.select(&self.storage.inner, name, start, end, max_samples)?))?;
+        Selection::new(py, found)
     }
 
     #[pyo3(name = "series")]
@@ -370,6 +423,8 @@ impl Writer {
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyStorage>()?;
     m.add_class::<Selection>()?;
+    super::inspect::register(m)?;
+    super::survey::register(m)?;
     m.add_class::<Writer>()?;
     m.add("StorageError", m.py().get_type::<exception::StorageError>())?;
     m.add("STALE_BITS", STALE_BITS)?;

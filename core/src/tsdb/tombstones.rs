@@ -25,10 +25,13 @@ use crate::labels::{Labels, Strings};
 /// Spans of deleted samples, both ends included; sorted, none touches another.
 pub type Spans = Arc<[(i64, i64)]>;
 
+/// What is deleted of each series.
+pub type Known = HashMap<Labels, Spans, FxBuildHasher>;
+
 /// All deletions of a storage.
 pub struct Tombstones {
     path: PathBuf,
-    known: RwLock<HashMap<Labels, Spans, FxBuildHasher>>,
+    known: RwLock<Known>,
 }
 
 impl Tombstones {
@@ -138,7 +141,8 @@ fn encode(deleted: &[(Labels, i64, i64)]) -> Vec<u8> {
     texts.payload(&out)
 }
 
-fn read(payload: &[u8], known: &mut HashMap<Labels, Spans, FxBuildHasher>) -> Result<()> {
+/// Adds what a frame says.
+pub fn read(payload: &[u8], known: &mut Known) -> Result<()> {
     let mut cursor = Cursor::new(payload);
     let texts = Texts::read(&mut cursor, &mut Strings::default())?;
     for _ in 0..cursor.count()? {

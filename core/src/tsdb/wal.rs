@@ -266,7 +266,8 @@ pub fn replay(path: &Path, each: &mut dyn FnMut(Record<'_>) -> Result<()>) -> Re
     Ok(frames.lost + bad)
 }
 
-fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) -> Result<()> {
+/// Gives each record of one frame to `each`.
+pub fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) -> Result<()> {
     let mut cursor = Cursor::new(payload);
     let length = cursor.u32()? as usize;
     let records =

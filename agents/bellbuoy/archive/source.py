@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bellbuoy.archive.errors import ExportError
 from bellbuoy.labels import NAME
 from bellbuoy.tsdb import LabelSets, Storage, StorageError
-from bellbuoy.tsdb_tools.errors import ExportError
 
 Ints = NDArray[np.int64]
 Matchers = Sequence[tuple[str, str, str]]
