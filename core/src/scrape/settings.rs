@@ -19,6 +19,7 @@ use super::oauth::OAuth2Settings;
 use super::proxy::{Proxy, ProxySettings};
 use super::text::Format;
 use super::tls::TlsSettings;
+use super::transcode::HistogramSettings;
 use crate::labels::{Labels, Strings};
 use crate::relabel::Rules;
 
@@ -31,6 +32,7 @@ pub struct PoolSettings {
     /// Of what remains after relabeling; 0 is none.
     pub sample_limit: usize,
     pub labeling: Arc<Labeling>,
+    pub histograms: HistogramSettings,
     pub failures: Option<FailureLog>,
     pub fetch: FetchSettings,
 }
@@ -52,7 +54,7 @@ pub struct TargetSettings {
     pub flags: Flags,
 }
 
-const POOL_KEYS: [&str; 25] = [
+const POOL_KEYS: [&str; 30] = [
     "interval_seconds",
     "timeout_seconds",
     "honor_labels",
@@ -78,6 +80,11 @@ const POOL_KEYS: [&str; 25] = [
     "enable_compression",
     "accept",
     "fallback_format",
+    "scrape_native_histograms",
+    "always_scrape_classic_histograms",
+    "convert_classic_histograms_to_nhcb",
+    "native_histogram_bucket_limit",
+    "native_histogram_min_bucket_factor",
 ];
 const TLS_KEYS: [&str; 8] =
     ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify", "min_version", "max_version", "http2"];
@@ -138,6 +145,14 @@ impl<'py> Reader<'py> {
             return Ok(0);
         };
         value.extract().map_err(|_| self.fail(key, "expected a whole number of at least 0; 0 is no limit"))
+    }
+
+    fn number(&self, key: &str) -> PyResult<f64> {
+        let Some(value) = self.item(key)? else {
+            return Ok(0.0);
+        };
+        let number: f64 = value.extract().map_err(|_| self.fail(key, "expected a number"))?;
+        Some(number).filter(|n| n.is_finite()).ok_or_else(|| self.fail(key, "expected a finite number"))
     }
 
     fn seconds(&self, key: &str) -> PyResult<Option<Duration>> {
@@ -293,7 +308,8 @@ impl PoolSettings {
             None => None,
             Some("text") => Some(Format::Prometheus),
             Some("openmetrics") => Some(Format::OpenMetrics),
-            Some(_) => return Err(reader.fail("fallback_format", "expected text or openmetrics")),
+            Some("protobuf") => Some(Format::Protobuf),
+            Some(_) => return Err(reader.fail("fallback_format", "expected text, openmetrics or protobuf")),
         };
         let oauth2 = oauth2(&reader)?;
         if oauth2.is_some() && (reader.item("authorization")?.is_some() || reader.item("basic_auth")?.is_some()) {
@@ -322,6 +338,13 @@ impl PoolSettings {
                     value_length: reader.count("label_value_length_limit")?,
                 },
             }),
+            histograms: HistogramSettings {
+                native: reader.flag("scrape_native_histograms", false)?,
+                always_classic: reader.flag("always_scrape_classic_histograms", false)?,
+                convert: reader.flag("convert_classic_histograms_to_nhcb", false)?,
+                bucket_limit: reader.count("native_histogram_bucket_limit")?,
+                schema_max: HistogramSettings::schema_of(reader.number("native_histogram_min_bucket_factor")?),
+            },
             failures: reader.path("scrape_failure_log_file")?.map(|path| FailureLog::new(path, pool)),
             fetch: FetchSettings {
                 reach: ReachSettings { tls: tls(&reader)?, proxies: proxies(&reader)? },

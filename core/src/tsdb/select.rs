@@ -21,7 +21,8 @@ use super::matcher::Selector;
 use super::storage::Inner;
 use super::tombstones::{is_deleted, Spans, Tombstones};
 use super::varint::Cursor;
-use super::{is_absent, Result, StorageError};
+use super::{is_absent, Result, StorageError, NAN_BITS};
+use crate::histogram::{mark, marked, Histogram};
 use crate::labels::{Labels, Str, NAME};
 
 /// Series and their samples: series i has `offsets[i]..offsets[i + 1]`.
@@ -30,7 +31,9 @@ pub struct Selected {
     pub labels: Vec<Labels>,
     pub offsets: Vec<i64>,
     pub times: Vec<i64>,
+    /// That of a histogram is its mark: `histogram::marked` tells its number in `histograms`.
     pub values: Vec<f64>,
+    pub histograms: Vec<Arc<Histogram>>,
 }
 
 /// Samples of one series from one place, in time order.
@@ -116,12 +119,21 @@ struct Found<'a> {
     by_labels: HashMap<Labels, usize, FxBuildHasher>,
     pieces: Vec<Vec<Piece>>,
     samples: usize,
+    histograms: Vec<Arc<Histogram>>,
 }
 
 impl<'a> Found<'a> {
     fn new(tombstones: &'a Tombstones) -> Found<'a> {
         let any_deleted = !tombstones.is_empty();
-        Found { tombstones, any_deleted, deleted: Vec::new(), by_labels: HashMap::default(), pieces: Vec::new(), samples: 0 }
+        Found {
+            tombstones,
+            any_deleted,
+            deleted: Vec::new(),
+            by_labels: HashMap::default(),
+            pieces: Vec::new(),
+            samples: 0,
+            histograms: Vec::new(),
+        }
     }
 
     fn series(&mut self, labels: Labels) -> usize {
@@ -200,12 +212,19 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
         check(&found)?;
     }
     for (series, view) in picture.loose {
-        for (chunk, at) in &view.sealed {
+        for (chunk, at) in &view.floats.sealed {
             let samples = chunk.read(*at, &mut decoder)?;
             let first = start.max(chunk.compacted());
             add_loose(&mut found, &series.labels, samples.into_iter().filter(|s| s.0 >= first && s.0 <= end));
         }
-        add_loose(&mut found, &series.labels, view.open.into_iter());
+        add_loose(&mut found, &series.labels, view.floats.open.into_iter());
+        for (chunk, at) in &view.histograms.sealed {
+            let samples = chunk.read(*at, &mut decoder)?;
+            let first = start.max(chunk.compacted());
+            add_histograms(&mut found, &series.labels, samples.into_iter().filter(|s| s.0 >= first && s.0 <= end))?;
+            check(&found)?;
+        }
+        add_histograms(&mut found, &series.labels, view.histograms.open.into_iter())?;
         check(&found)?;
     }
     Ok(assemble(found))
@@ -293,15 +312,51 @@ fn select_block(
         }
         check(found)?;
     }
+    let bases = index.histogram_bases();
+    for at in index.histograms_of(selector.metric()) {
+        let series = &index.histograms[at];
+        if !selector.matches(&series.labels) {
+            continue;
+        }
+        for (number, entry) in (bases[at]..).zip(&series.entries) {
+            if entry.start <= end && entry.end >= start {
+                let samples = read_entry(reader.column(number)?, entry, decoder)?;
+                add_histograms(found, &series.labels, samples.into_iter().filter(|s| s.0 >= start && s.0 <= end))?;
+                check(found)?;
+            }
+        }
+    }
     Ok(())
 }
 
 fn add_loose(found: &mut Found<'_>, labels: &Labels, samples: impl Iterator<Item = (i64, f64)>) {
-    let (times, values): (Vec<i64>, Vec<f64>) = samples.unzip();
+    // Foreign NaNs may be any.
+    let own = |(time, value): (i64, f64)| (time, if marked(value).is_some() { f64::from_bits(NAN_BITS) } else { value });
+    let (times, values): (Vec<i64>, Vec<f64>) = samples.map(own).unzip();
     if !times.is_empty() {
         let at = found.series(labels.clone());
         found.add(at, Piece { times, values });
     }
+}
+
+fn add_histograms(
+    found: &mut Found<'_>,
+    labels: &Labels,
+    samples: impl Iterator<Item = (i64, Arc<Histogram>)>,
+) -> Result<()> {
+    let mut piece = Piece { times: Vec::new(), values: Vec::new() };
+    for (time, histogram) in samples {
+        let number = u32::try_from(found.histograms.len()).map_err(|_| StorageError::TooMany { limit: u32::MAX as usize })?;
+        found.samples += histogram.weight() - 1;
+        found.histograms.push(histogram);
+        piece.times.push(time);
+        piece.values.push(mark(number));
+    }
+    if !piece.times.is_empty() {
+        let at = found.series(labels.clone());
+        found.add(at, piece);
+    }
+    Ok(())
 }
 
 /// The rows in which a column has a sample; None when there is none.
@@ -315,8 +370,9 @@ fn piece(times: &[i64], values: &[f64]) -> Option<Piece> {
 }
 
 fn assemble(found: Found<'_>) -> Selected {
-    let Found { by_labels, mut pieces, samples, .. } = found;
-    let mut out = Selected::default();
+    let Found { by_labels, mut pieces, histograms, .. } = found;
+    let samples = pieces.iter().flatten().map(|p| p.times.len()).sum();
+    let mut out = Selected { histograms, ..Selected::default() };
     let mut order: Vec<(Labels, usize)> = by_labels.into_iter().filter(|(_, at)| !pieces[*at].is_empty()).collect();
     order.sort_unstable_by_key(|o| o.1);
     out.times.reserve(samples);
@@ -413,6 +469,11 @@ fn each_series(
                 each(None, &series.labels);
             }
         }
+        for series in &index.histograms[index.histograms_of(selector.metric())] {
+            if selector.matches(&series.labels) && series.entries.iter().any(|e| e.start <= end && e.end >= start) {
+                each(None, &series.labels);
+            }
+        }
     }
     for (group, satisfied, view) in &picture.groups {
         let mut met: hashbrown::HashSet<*const Column, FxBuildHasher> = hashbrown::HashSet::default();
@@ -454,7 +515,7 @@ fn each_series(
         }
     }
     for (series, view) in &picture.loose {
-        if !view.open.is_empty() || !view.sealed.is_empty() {
+        if !view.is_empty() {
             each(None, &series.labels);
         }
     }

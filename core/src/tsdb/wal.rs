@@ -8,12 +8,14 @@
 //! frame payload:  length of the records, u32 LE | the records, zstd
 //! record 1, row:      group | row number << 1 | full | time, signed | column set | length | the row (see row.rs)
 //! record 2, samples:  count | series, time (signed), value (8 bytes) of each
+//! record 3, histograms:  count | series, time (signed), histogram by itself (see histogram/codec.rs) of each
 //! ```
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -21,6 +23,7 @@ use super::disk;
 use super::frame::{self, FrameFile, Frames};
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
+use crate::histogram::Histogram;
 
 /// A segment that reached this is closed.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -40,6 +43,7 @@ pub struct Row<'a> {
 pub enum Record<'a> {
     Row(Row<'a>),
     Samples(Vec<(u32, i64, f64)>),
+    Histograms(Vec<(u32, i64, Arc<Histogram>)>),
 }
 
 /// Where records wait. Locked for the time of a copy only.
@@ -120,6 +124,21 @@ impl Wal {
             put(out, u64::from(*series));
             put_signed(out, *time);
             out.extend_from_slice(&value.to_bits().to_le_bytes());
+        }
+        Ok(front.segment)
+    }
+
+    /// Adds histograms; returns the segment that they went to.
+    pub fn histograms(&self, samples: &[(u32, i64, Arc<Histogram>)]) -> Result<u64> {
+        let mut front = self.front.lock();
+        self.check_room(&front)?;
+        let out = &mut front.buffer;
+        put(out, 3);
+        put(out, samples.len() as u64);
+        for (series, time, histogram) in samples {
+            put(out, u64::from(*series));
+            put_signed(out, *time);
+            histogram.encode(None, out);
         }
         Ok(front.segment)
     }
@@ -272,6 +291,13 @@ fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) 
                 let samples: Result<Vec<_>> =
                     (0..count).map(|_| Ok((cursor.number()?, cursor.signed()?, f64::from_bits(cursor.u64()?)))).collect();
                 each(Record::Samples(samples?))?;
+            }
+            3 => {
+                let count = cursor.count()?;
+                let samples: Result<Vec<_>> = (0..count)
+                    .map(|_| Ok((cursor.number()?, cursor.signed()?, Arc::new(Histogram::decode(None, &mut cursor)?))))
+                    .collect();
+                each(Record::Histograms(samples?))?;
             }
             kind => return Err(StorageError::corrupt("log records", format!("record kind {kind} is unknown"))),
         }
