@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_histogram_that_hardly_changed_is_short() {
-        let buckets = |more: u64| (0..40).map(|i| (i, 1000 * i as u64 + more)).collect::<Vec<_>>();
+        let buckets = |more: u64| (0..40).map(|i| (i, 1000 * i as u64 + 1000 + more)).collect::<Vec<_>>();
         let all = [simple(&buckets(0)), simple(&buckets(1))];
         let (one, both) = (encoded(&all[..1]).len(), encoded(&all).len());
         assert!(one < 130 && both - one < 50, "{one} {both}");
@@ -234,7 +234,10 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= with;
             if let Ok(read) = decoded(&bytes, all.len()) {
-                read.iter().for_each(|h| drop((h.check(), h.buckets(), h.clone().reduce(SCHEMA_MIN))));
+                for histogram in read.iter().filter(|h| h.check().is_ok()) {
+                    histogram.clone().reduce(SCHEMA_MIN);
+                    histogram.buckets();
+                }
             }
         }
     }

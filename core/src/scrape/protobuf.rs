@@ -668,10 +668,10 @@ mod tests {
         check(&body("a.b", 3, vec![value(5), Message::default()]), NATIVE, "{\"a.b\",x=\"1\"} 2.5\n{\"a.b\"} 0\n");
         let exemplar = labelled("t", "u").float(2, 0.5).message(3, Message::default().number(1, 12).number(2, 7_000_000));
         let counter = Message::default().message(3, Message::default().float(1, 1e21).message(2, exemplar));
-        check(&body("a", 0, vec![counter]), NATIVE, "a 1e21 # {\"t\"=\"u\"} 5e-1 12007\n");
+        check(&body("a", 0, vec![counter]), NATIVE, "a 1e21 # {\"t\"=\"u\"} 0.5 12007\n");
         let quantile = Message::default().float(1, 0.5).float(2, f64::NAN);
         let summary = Message::default().message(4, Message::default().number(1, 3).float(2, 1.5).message(3, quantile));
-        check(&body("a", 2, vec![summary]), NATIVE, "a_count 3\na_sum 1.5e0\na{quantile=\"0.5\"} NaN\n");
+        check(&body("a", 2, vec![summary]), NATIVE, "a_count 3\na_sum 1.5\na{quantile=\"0.5\"} NaN\n");
     }
 
     #[test]
@@ -684,7 +684,7 @@ mod tests {
     #[test]
     fn a_histogram_is_what_the_pool_asks_for() {
         let body = body("a", 4, vec![Message::default().message(7, both())]);
-        let classic = "a_count 7\na_sum 2.05e1\na_bucket{le=\"2.0\"} 3\na_bucket{le=\"+Inf\"} 7\n";
+        let classic = "a_count 7\na_sum 20.5\na_bucket{le=\"2.0\"} 3\na_bucket{le=\"+Inf\"} 7\n";
         let native = check(&body, NATIVE, "a h0\n");
         let buckets: Vec<(f64, f64)> = native[0].buckets().iter().map(|b| (b.upper, b.count)).collect();
         assert_eq!(buckets, [(0.001, 1.0), (2.0, 1.0), (4.0, 2.0), (32.0, 3.0)]);

@@ -105,7 +105,7 @@ impl Transcoded {
         let text = match value {
             v if v.is_nan() => "NaN".into(),
             v if v.is_infinite() => if v > 0.0 { "+Inf" } else { "-Inf" }.into(),
-            v if v.fract() == 0.0 && v.abs() < 1e15 => format!("{v}"),
+            v if v == 0.0 || (1e-5..1e15).contains(&v.abs()) => format!("{v}"),
             v => format!("{v:e}"),
         };
         self.say(&text);

@@ -528,7 +528,7 @@ mod tests {
                     }
                     Act::Histogram { series, minutes } => {
                         value += 1.0;
-                        let series = labels(&[("__name__", ["a", "z"][series]), ("g", "hist")]);
+                        let series = labels(&[("__name__", ["c", "z"][series]), ("g", "hist")]);
                         let time = now + minutes * MINUTE;
                         let count = value as u64;
                         model.entry(series.clone()).or_default().entry(time).or_insert(u64::MAX - count);
