@@ -188,6 +188,14 @@ def test_the_accept_header_is_that_of_prometheus() -> None:
         metric_name_validation_scheme="legacy",
     )
     check(
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,"
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+        "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+        "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        scrape_native_histograms=True,
+    )
+    check("text/plain;version=0.0.4;q=0.7,*/*;q=0.6", scrape_protocols=["PrometheusText0.0.4"], scrape_native_histograms=True)
+    check(
         "text/plain;version=1.0.0;escaping=dots;q=0.7,*/*;q=0.6",
         scrape_protocols=["PrometheusText1.0.0"],
         metric_name_escaping_scheme="dots",
