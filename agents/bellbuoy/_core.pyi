@@ -67,9 +67,9 @@ class Selection:
     """Series and their samples in flat arrays: series i has samples `offsets[i]:offsets[i+1]`, ascending in time.
 
     Values hold stale markers as they were stored. Series without a sample in the range are left out. Native histograms
-    lie among the other samples: the value of one is a NaN whose upper 32 bits are HISTOGRAM_MARK, and whose lower 32 are
-    its number in `histograms`; however values are gathered, what they stand for goes with them. No other value looks
-    like that, and without any, `histograms` is empty.
+    lie among the other samples: the value of one is a NaN whose upper 32 bits are HISTOGRAM_MARK, and whose lower 32
+    are its number in `histograms`; however values are gathered, what they stand for goes with them. No other value
+    looks like that, and without any, `histograms` is empty.
     """
 
     labels: LabelSets
@@ -82,8 +82,8 @@ class Selection:
 class Histogram:
     """A native histogram, immutable. Counts are floats; those of integer histograms are exact up to 2**53.
 
-    A span is `(offset, length)`: so many neighbouring buckets, from the end of the span before; the first one's offset is
-    the index of its first bucket. Equal if all of it is, bit by bit.
+    A span is `(offset, length)`: so many neighbouring buckets, from the end of the span before; the first one's offset
+    is the index of its first bucket. Equal if all of it is, bit by bit.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Storage:
     def append_histograms(
         self, labels: LabelSets, timestamps: NDArray[np.int64], histograms: Sequence[Histogram]
     ) -> int:
-        """Store histograms one by one, as `append` does numbers; of equal times the first sample wins, whatever it is."""
+        """As `append`, of histograms. Of equal times the first sample wins, whatever it is."""
 
     def writer(self, name: str) -> Writer:
         """The group of this name that rules write to; the same name is the same group, after a restart too."""
@@ -318,7 +318,8 @@ def read_exposition(
 ]:
     """The samples of a scrape's body: `(labels, value, time in ms, exemplar as (labels, value, time))`.
 
-    Of protobuf, native histograms are read as well as the classic ones that they also are. Raises ValueError with the line, the reason and the line's text.
+    Of protobuf, native histograms are read, and beside them the classic ones that they also are. Raises ValueError with
+    the reason, and of text with the line and its text.
     """
 
 def spared_by_no_proxy(no_proxy: str, host: str, port: int) -> bool:

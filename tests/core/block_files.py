@@ -143,7 +143,7 @@ class BlockFile:
                 number += 1
             self.natives.append((name, found_here))
         assert number == len(packs)
-        assert self.samples == sum(len(samples) for _, samples in (*self.series, *self.natives))
+        assert self.samples == sum(len(one[1]) for one in self.series) + sum(len(one[1]) for one in self.natives)
 
 
 def deletions(path: Path) -> list[tuple[Labels, int, int]]:

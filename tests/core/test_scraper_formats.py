@@ -13,7 +13,7 @@ from hypothesis import given, settings as effort
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from bellbuoy._core import Scraper, Storage, read_exposition
+from bellbuoy._core import Histogram, Scraper, Storage, read_exposition
 from bellbuoy.scrape import ScrapeConfig
 from tests.core.formats import OPENMETRICS, TEXT, Labels, Sample, bodies, go_number, read
 from tests.core.scraping import Exporter, eventually, last_error, only, series, settings, target, values
@@ -33,9 +33,14 @@ def comparable(samples: Iterable[Sample]) -> list[object]:
     ]
 
 
+def plain(value: float | Histogram) -> float:
+    assert isinstance(value, float)
+    return value
+
+
 def core(body: str, content_type: str) -> list[Sample]:
     return [
-        (dict(labels), value, time, about and (without_empty(dict(about[0])), about[1], about[2]))
+        (dict(labels), plain(value), time, about and (without_empty(dict(about[0])), about[1], about[2]))
         for labels, value, time, about in read_exposition(body.encode(), content_type)
     ]
 

@@ -1,9 +1,9 @@
 """Native histograms, from the wire to an answer, beside Prometheus.
 
-`exposer` is a program in Go that exposes every kind of metric with Prometheus's own client library. Each pool of `POOLS`
-scrapes it with other settings, in Prometheus 3.16 and in ours, and what the two answer must be the same, sample by
-sample. `python -m tests.histograms` records what the program says and what Prometheus answers, so that this is held to
-where no Prometheus has been built, too.
+`exposer` is a program in Go that exposes every kind of metric with Prometheus's own client library. Each pool of
+`POOLS` scrapes it with other settings, in Prometheus 3.16 and in ours, and what the two answer must be the same, sample
+by sample. `python -m tests.histograms` records what the program says and what Prometheus answers, so that this is held
+to where no Prometheus has been built, too.
 """
 
 import json

@@ -218,7 +218,11 @@ global:
   metric_name_escaping_scheme: dots
 scrape_configs:
   - {job_name: a, native_histogram_min_bucket_factor: 1.1}
-  - {job_name: b, series_budget: 9, scrape_native_histograms: false, extra_scrape_metrics: false, metric_name_validation_scheme: utf8}
+  - job_name: b
+    series_budget: 9
+    scrape_native_histograms: false
+    extra_scrape_metrics: false
+    metric_name_validation_scheme: utf8
 """,
         name="x",
     )

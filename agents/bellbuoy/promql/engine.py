@@ -74,7 +74,7 @@ class Engine:
         cancelled: Event | Callable[[], bool] | None = None,
         histograms: bool = False,
     ) -> QueryResult:
-        """The query's value at each step from start to end, both included. Raises QueryError. `histograms`: as above."""
+        """The query's value at each step from start to end, both included; `histograms` as above. Raises QueryError."""
         expr = parse(query)
         if step_ms <= 0:
             raise InvalidQuery("zero or negative query resolution step widths are not accepted. Try a positive integer")

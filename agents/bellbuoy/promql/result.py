@@ -21,8 +21,8 @@ class QueryResult:
 
     `values` and `present` are [series, steps] over `times`; a vector has one step, a scalar one series and one step.
     A range vector (`metric[5m]` as an instant query) is a matrix whose samples have times of their own: `offsets` is
-    then set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`. Where the
-    query asked for them, a value may be the mark of one of `histograms`.
+    then set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`. Where
+    the query asked for them, a value may be the mark of one of `histograms`.
     """
 
     kind: Kind

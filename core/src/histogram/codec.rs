@@ -51,10 +51,7 @@ impl<T: Number> Numbers<T> {
     fn put(&self, before: Option<&Numbers<T>>, out: &mut Vec<u8>) {
         self.count.put(before.map_or(T::default(), |b| b.count), out);
         self.zero.put(before.map_or(T::default(), |b| b.zero), out);
-        for (counts, before) in [
-            (&self.positive, before.map(|b| &b.positive)),
-            (&self.negative, before.map(|b| &b.negative)),
-        ] {
+        for (counts, before) in [(&self.positive, before.map(|b| &b.positive)), (&self.negative, before.map(|b| &b.negative))] {
             let mut neighbour = T::default();
             for (at, count) in counts.iter().enumerate() {
                 count.put(before.map_or(neighbour, |b| b[at]), out);

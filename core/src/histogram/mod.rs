@@ -191,11 +191,7 @@ impl Histogram {
             return;
         }
         let shift = (self.schema - schema) as u32;
-        fn side<T: Copy + Default + PartialEq + std::ops::AddAssign>(
-            spans: &mut Box<[Span]>,
-            counts: &mut Box<[T]>,
-            shift: u32,
-        ) {
+        fn side<T: Copy + Default + PartialEq + std::ops::AddAssign>(spans: &mut Box<[Span]>, counts: &mut Box<[T]>, shift: u32) {
             let (merged_spans, merged_counts) = merged(spans, counts, shift.min(31));
             (*spans, *counts) = (merged_spans, merged_counts);
         }
@@ -298,7 +294,11 @@ fn check_spans(spans: &[Span], buckets: usize) -> Result<(), String> {
     let (mut all, mut end) = (0u64, 0i64);
     for (at, span) in spans.iter().enumerate() {
         if at > 0 && span.offset < 0 {
-            return Err(format!("span number {} with offset {}: histogram has a span whose offset is negative", at + 1, span.offset));
+            return Err(format!(
+                "span number {} with offset {}: histogram has a span whose offset is negative",
+                at + 1,
+                span.offset
+            ));
         }
         all += u64::from(span.length);
         end += i64::from(span.offset) + i64::from(span.length);
@@ -463,7 +463,10 @@ pub mod tests {
                 n.count = count;
             }
         };
-        check(&|h| with_count(h, 4), "3 observations found in buckets, but the Count field is 4: histogram's observation count should equal");
+        check(
+            &|h| with_count(h, 4),
+            "3 observations found in buckets, but the Count field is 4: histogram's observation count should equal",
+        );
         check(&|h| (h.sum, _) = (f64::NAN, with_count(h, 2)), "should be at least");
         check(&|h| h.schema = 9, "histogram has an invalid schema, which must be between -4 and 8");
         check(&|h| h.positive = Box::default(), "positive side: spans need 0 buckets, have 2 buckets");

@@ -99,7 +99,9 @@ impl<'a> Field<'a> {
 
     fn text(self) -> Result<&'a str> {
         match self {
-            Field::Bytes(bytes) => std::str::from_utf8(bytes).map_err(|_| format!("{:?} is not UTF-8", String::from_utf8_lossy(bytes))),
+            Field::Bytes(bytes) => {
+                std::str::from_utf8(bytes).map_err(|_| format!("{:?} is not UTF-8", String::from_utf8_lossy(bytes)))
+            }
             _ => Err(Field::wrong("text")),
         }
     }
@@ -698,7 +700,8 @@ mod tests {
 
     #[test]
     fn floats_gauges_and_fine_schemas_are_taken() {
-        let float = Message::default().float(4, 1.5).float(2, 2.0).signed(5, 10).message(9, span(4, 2)).float(11, 1.0).float(11, 0.5);
+        let float =
+            Message::default().float(4, 1.5).float(2, 2.0).signed(5, 10).message(9, span(4, 2)).float(11, 1.0).float(11, 0.5);
         let body = body("a", 5, vec![Message::default().message(7, float)]);
         let got = check(&body, NATIVE, "a h0\n");
         assert_eq!((got[0].schema, got[0].hint), (8, Hint::Gauge));

@@ -381,9 +381,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tsdb::columns::Column;
     use crate::histogram::tests::simple;
     use crate::histogram::{marked, Counts};
+    use crate::tsdb::columns::Column;
     use crate::tsdb::select::{select, Selected};
     use crate::tsdb::storage::{Options, Storage};
     use crate::tsdb::{is_stale, ABSENT};

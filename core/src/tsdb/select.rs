@@ -339,11 +339,7 @@ fn add_loose(found: &mut Found<'_>, labels: &Labels, samples: impl Iterator<Item
     }
 }
 
-fn add_histograms(
-    found: &mut Found<'_>,
-    labels: &Labels,
-    samples: impl Iterator<Item = (i64, Arc<Histogram>)>,
-) -> Result<()> {
+fn add_histograms(found: &mut Found<'_>, labels: &Labels, samples: impl Iterator<Item = (i64, Arc<Histogram>)>) -> Result<()> {
     let mut piece = Piece { times: Vec::new(), values: Vec::new() };
     for (time, histogram) in samples {
         let number = u32::try_from(found.histograms.len()).map_err(|_| StorageError::TooMany { limit: u32::MAX as usize })?;

@@ -83,7 +83,12 @@ async def query(parts: Parts, request: web.Request) -> web.Response:
     at = parameters.time_ms("time", round(time.time() * 1000))
     text = parameters.text("query")
     _parsed(text)
-    return await _run(parts, request, parameters, lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled, histograms=True))
+    return await _run(
+        parts,
+        request,
+        parameters,
+        lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled, histograms=True),
+    )
 
 
 async def query_range(parts: Parts, request: web.Request) -> web.Response:
@@ -110,7 +115,10 @@ async def query_range(parts: Parts, request: web.Request) -> web.Response:
     text = parameters.text("query")
     _parsed(text)
     return await _run(
-        parts, request, parameters, lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled, histograms=True)
+        parts,
+        request,
+        parameters,
+        lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled, histograms=True),
     )
 
 
