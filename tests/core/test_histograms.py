@@ -1,7 +1,9 @@
 """Native histograms in the storage: they are found again whole, whatever becomes of the files that they are in."""
 
 import json
+import multiprocessing
 import shutil
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -9,97 +11,23 @@ import pytest
 
 from bellbuoy._core import HISTOGRAM_MARK, STALE_BITS, Histogram, Histograms, LabelSets, Storage, StorageError, samples_json
 from tests.core.block_files import BlockFile
-from tests.core.storage_files import Folder, Header, Native, bits_of, value_of
-
-START_MS = 1_767_225_600_000
-HOUR_MS = 3_600_000
-EVERYTHING = [("__name__", "=~", ".+")]
-
-Found = dict[str, list[tuple[int, Histogram | float | str]]]
-
-
-def exponential(count: int) -> Histogram:
-    """A histogram whose buckets grow and move with the count."""
-    return Histogram(
-        schema=3,
-        count=3 * count + 2,
-        sum=0.1 * count,
-        zero_threshold=1e-9,
-        zero_count=2,
-        positive_spans=[(count % 5, 1), (2, 1)],
-        positive_buckets=[count, count],
-        negative_spans=[(-3, 1)],
-        negative_buckets=[count],
-    )
-
-
-def custom(count: int) -> Histogram:
-    return Histogram(
-        schema=-53,
-        count=count,
-        sum=float("nan"),
-        positive_spans=[(1, 1)],
-        positive_buckets=[count],
-        custom_values=[0.5, 10],
-    )
-
-
-def floating(count: int) -> Histogram:
-    return Histogram(
-        schema=-4,
-        count=count + 0.5,
-        sum=float("-inf"),
-        positive_spans=[(0, 2)],
-        positive_buckets=[count, 0.5],
-        counter_reset_hint="gauge",
-        is_float=True,
-    )
-
-
-KINDS = {"exponential": exponential, "custom": custom, "floating": floating}
-
-
-def put(storage: Storage, name: str, time: int, histogram: Histogram) -> int:
-    return storage.append_histograms(LabelSets.from_dicts([{"__name__": name}]), np.array([time]), [histogram])
-
-
-def put_number(storage: Storage, name: str, time: int, value: float) -> int:
-    return storage.append(LabelSets.from_dicts([{"__name__": name}]), np.array([time]), np.array([value], np.float64))
-
-
-def held(storage: Storage, *, start: int = -(2**62), end: int = 2**62) -> Found:
-    """All samples by metric."""
-    found = storage.select(EVERYTHING, start, end)
-    bits = found.values.view(np.uint64).tolist()
-    out: Found = {}
-    for i, name in enumerate(found.labels.get("__name__")):
-        samples: list[tuple[int, Histogram | float | str]] = []
-        for at in range(found.offsets[i], found.offsets[i + 1]):
-            value: Histogram | float | str = float(found.values[at])
-            if bits[at] >> 32 == HISTOGRAM_MARK:
-                value = found.histograms[bits[at] & 0xFFFFFFFF]
-            elif bits[at] == STALE_BITS:
-                value = "stale"
-            samples.append((int(found.timestamps[at]), value))
-        out[name] = samples
-    return out
-
-
-def open_storage(folder: Path) -> Storage:
-    return Storage(str(folder), retention_seconds=100 * 365 * 86400.0, commit_seconds=3600)
-
-
-def filled(storage: Storage, times: range) -> Found:
-    """What was stored: histograms of each kind, numbers beside them."""
-    want: Found = {name: [] for name in (*KINDS, "number")}
-    for at in times:
-        time = START_MS + at * 60_000
-        for name, make in KINDS.items():
-            assert put(storage, name, time, make(at)) == 1
-            want[name].append((time, make(at)))
-        put_number(storage, "number", time, at)
-        want["number"].append((time, float(at)))
-    return want
+from tests.core.histogram_samples import (
+    EVERYTHING,
+    EXAMPLE,
+    HOUR_MS,
+    START_MS,
+    custom,
+    exponential,
+    filled,
+    floating,
+    held,
+    natives,
+    open_storage,
+    put,
+    put_number,
+    stated,
+)
+from tests.core.storage_files import Folder, Header, value_of
 
 
 def test_a_histogram_is_what_it_was_made_of() -> None:
@@ -202,37 +130,6 @@ def test_retention_takes_histograms_too(tmp_path: Path) -> None:
     storage.close()
 
 
-def as_native(one: Histogram) -> Native:
-    """As the plain reader has it."""
-
-    def count(value: float) -> int:
-        return bits_of(value) if one.is_float else int(value)
-
-    return Native(
-        one.is_float,
-        ["unknown", "reset", "not_reset", "gauge"].index(one.counter_reset_hint),
-        one.schema,
-        bits_of(one.zero_threshold),
-        tuple(one.positive_spans),
-        tuple(one.negative_spans),
-        tuple(bits_of(bound) for bound in one.custom_values.tolist()),
-        bits_of(one.sum),
-        count(one.count),
-        count(one.zero_count),
-        tuple(count(value) for value in one.positive_buckets.tolist()),
-        tuple(count(value) for value in one.negative_buckets.tolist()),
-    )
-
-
-def natives(want: Found) -> dict[tuple[str, int], Native]:
-    return {
-        (name, time): as_native(one)
-        for name, samples in want.items()
-        for time, one in samples
-        if isinstance(one, Histogram)
-    }
-
-
 def test_the_files_are_what_the_page_says(tmp_path: Path) -> None:
     storage = open_storage(tmp_path)
     want = filled(storage, range(20))
@@ -290,3 +187,50 @@ def test_json_has_histograms_beside_numbers() -> None:
         {"metric": {"a": "b"}, "values": [[1, "1.5"]], "histograms": [[2.5, one]]},
         {"metric": {}, "histograms": [[3, one]]},
     ]
+
+
+def append_until_killed(folder: str, told: Connection) -> None:
+    storage = Storage(folder, commit_seconds=0.002)
+    at = max((time for samples in held(storage).values() for time, _ in samples), default=0)
+    while True:
+        for at in range(at + 1, at + 6):
+            put(storage, "a", at, exponential(at))
+        storage.flush()
+        if at % 50 == 0:
+            storage.seal()
+        told.send(at)
+
+
+def test_what_was_flushed_survives_kills(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    for round_ in range(3):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=append_until_killed, args=(str(tmp_path), theirs))
+        process.start()
+        durable = [ours.recv() for _ in range(20 + 15 * round_)][-1]
+        process.kill()
+        process.join()
+        storage = open_storage(tmp_path)
+        found = held(storage)["a"]
+        assert storage.losses() == []
+        storage.close()
+        assert [time for time, _ in found] == list(range(1, len(found) + 1))
+        assert len(found) >= durable
+        assert all(one == exponential(time) for time, one in found)
+
+
+def test_the_example_is_read_with_just_what_it_is_said_to_hold(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE / "data", tmp_path / "data")
+    storage = open_storage(tmp_path / "data")
+    assert storage.losses() == []
+    want = json.loads((EXAMPLE / "samples.json").read_text())
+    assert stated(held(storage)) == want
+    storage.close()
+    # The page's reader finds the same in the three kinds of files.
+    folder = Folder.read(EXAMPLE / "data")
+    assert {"record 3", "chunk 3"} <= folder.seen
+    read = {(folder.series[series]["__name__"], time): one for (series, time), one in folder.natives.items()}
+    for labels, samples in BlockFile.read(EXAMPLE / "data" / "blocks" / "00000001.block").natives:
+        read |= {(labels["__name__"], time): one for time, one in samples}
+    assert [[name, time] for name, time in sorted(read)] == [one[:2] for one in want]
+    assert sum(path.stat().st_size for path in EXAMPLE.rglob("*")) < 2**16

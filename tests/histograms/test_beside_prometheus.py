@@ -1,11 +1,13 @@
 """What Prometheus 3.16 makes of native, float, gauge, classic and converted histograms, ours makes of them, too."""
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from bench.programs import PROMETHEUS
 from tests.histograms import RECORDED, Answer, recorded_answer
 from tests.histograms.servers import answered, exposer, ours, reference
+from tests.peers.programs import Program, fetch, query
 
 pytestmark = pytest.mark.peers
 # Others hold to the recording.
@@ -23,6 +26,31 @@ def check_equal(got: Answer, want: Answer) -> None:
     assert [one["metric"] for one in got] == [one["metric"] for one in want]
     for mine, theirs in zip(got, want, strict=True):
         assert mine == theirs
+
+
+async def metadata(at: Program) -> dict[str, Any]:
+    """What the server knows of each metric."""
+    said: dict[str, Any] = json.loads(await fetch(f"{at.url}/api/v1/metadata"))["data"]
+    return {name: sorted(all_, key=repr) for name, all_ in said.items()}
+
+
+METRIC = {"__name__": "x_both", "instance": "x", "job": "native"}
+
+
+async def check_ranges(at: Program, histogram: dict[str, Any]) -> None:
+    """A histogram at each step, and all of a window; a function of them gives nothing yet."""
+    selector = 'x_both{job="native"}'
+    (window,) = await query(at, f"{selector}[1m]")
+    assert window.keys() == {"metric", "histograms"}
+    assert window["metric"] == METRIC
+    assert all(one == histogram for _, one in window["histograms"])
+    end = window["histograms"][-1][0]
+    asked = f"{at.url}/api/v1/query_range?query={quote(selector)}&start={end - 2}&end={end + 2}&step=1"
+    (steps,) = json.loads(await fetch(asked))["data"]["result"]
+    assert steps.keys() == {"metric", "histograms"}
+    assert steps["histograms"][-1] == [end + 2, histogram]
+    assert await query(at, f"count({selector})") == await query(at, f"{selector} > 0") == []
+    assert (await query(at, 'count_over_time(x_both_count{job="classic"}[1m])'))[0]["value"][1] != "0"
 
 
 @contextlib.contextmanager
@@ -62,7 +90,9 @@ def recorded_exposer() -> Iterator[str]:
 async def test_a_recorded_exposition_is_what_prometheus_made_of_it(tmp_path: Path) -> None:
     with recorded_exposer() as address:
         async with ours(address, tmp_path) as at:
-            check_equal(await answered(at, counted=51), recorded_answer())
+            want = recorded_answer()
+            check_equal(await answered(at, counted=51), want)
+            await check_ranges(at, next(one["histogram"] for one in want if one["metric"] == METRIC))
 
 
 @pytest.mark.parametrize("peer", BUILT)
@@ -73,5 +103,6 @@ async def test_both_servers_make_the_same_of_what_they_scrape(peer: str, tmp_pat
             # What has been observed by then: 50 and one at the first step, 100 and one more at the second.
             for counted in (51, 152):
                 check_equal(await answered(at, counted=counted), await answered(theirs, counted=counted))
+                assert await metadata(at) == await metadata(theirs)
                 async with aiohttp.ClientSession() as session, session.post(f"{source.url}/step") as stepped:
                     assert stepped.status == 200

@@ -1,7 +1,8 @@
 """A data folder of each version of the storage's files, as that version wrote it, and what is in it as JSON.
 
 `python -m tests.core.examples` writes the one of this version anew; one is written once, when its version is new, and
-then stays as it is for as long as that version can be read. `v1/data` is the folder, `v1/samples.json` what it holds.
+then stays as it is for as long as that version can be read. `v1/data` is the folder, `v1/samples.json` what it holds;
+`histograms` is another of version 1, of native histograms (see `histogram_samples`).
 """
 
 import json
