@@ -283,6 +283,7 @@ class Scraper:
         scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb,
         native_histogram_bucket_limit (0: none), native_histogram_min_bucket_factor (as Prometheus has them).
         targets: url (with params), labels (final), interval_seconds and timeout_seconds (optional overrides),
+        scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb (so, too),
         every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second
         until refused), not_ready (bool: failures are not `up 0`).
         Raises ValueError that names the key and the cure.

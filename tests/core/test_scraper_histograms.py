@@ -132,7 +132,6 @@ def test_what_is_damaged_fails_the_scrape(exporter: Exporter, scraper: Scraper) 
     check(family("h", "gauge", b"\x0b"), "wire type 3")
     exporter.content_type = TEXT
     check(b"a h0\n", "expected a number after the metric")
-    check(b"\x0a", "")
 
 
 def test_timestamps_of_histograms_are_honoured(exporter: Exporter, storage: Storage, scraper: Scraper) -> None:
@@ -159,6 +158,17 @@ def test_a_histogram_has_several_exemplars_and_each_is_new_once(exporter: Export
     assert [(labels["t"], time % 1000) for _, labels, _, time in scraper.exemplars()] == [
         ("1", 1), ("2", 2), ("3", 3), ("4", 4),
     ]  # fmt: skip
+
+
+def test_a_target_may_differ_from_its_pool(exporter: Exporter, storage: Storage, scraper: Scraper) -> None:
+    exporter.body = one("h", 1, 2)
+    plain, own = target(exporter), target(exporter, labels={"job": "own"}, scrape_native_histograms=False)
+    scraper.set_pool("p", settings(**NATIVE), [plain, own])
+    eventually(lambda: counts(storage, "h", job="j") and counts(storage, "h_count", job="own"))
+    assert counts(storage, "h", job="own") == counts(storage, "h_count", job="j") == []
+    scraper.set_pool("p", settings(**NATIVE), [plain, target(exporter, labels={"job": "own"})])
+    eventually(lambda: counts(storage, "h", job="own"))
+    assert counts(storage, "h_count", job="own")[-1] == "stale"
 
 
 @pytest.mark.parametrize("content_type", [TEXT, OPENMETRICS])

@@ -51,6 +51,7 @@ pub struct TargetSettings {
     pub labels: Labels,
     pub interval: Duration,
     pub timeout: Duration,
+    pub histograms: HistogramSettings,
     pub flags: Flags,
 }
 
@@ -88,8 +89,18 @@ const POOL_KEYS: [&str; 30] = [
 ];
 const TLS_KEYS: [&str; 8] =
     ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify", "min_version", "max_version", "http2"];
-const TARGET_KEYS: [&str; 7] =
-    ["url", "labels", "interval_seconds", "timeout_seconds", "every_second", "terminating", "not_ready"];
+const TARGET_KEYS: [&str; 10] = [
+    "url",
+    "labels",
+    "interval_seconds",
+    "timeout_seconds",
+    "scrape_native_histograms",
+    "always_scrape_classic_histograms",
+    "convert_classic_histograms_to_nhcb",
+    "every_second",
+    "terminating",
+    "not_ready",
+];
 
 /// A mapping whose keys are known; None counts as absent.
 struct Reader<'py> {
@@ -145,6 +156,16 @@ impl<'py> Reader<'py> {
             return Ok(0);
         };
         value.extract().map_err(|_| self.fail(key, "expected a whole number of at least 0; 0 is no limit"))
+    }
+
+    /// What is said of histograms, and else as given.
+    fn histograms(&self, usual: &HistogramSettings) -> PyResult<HistogramSettings> {
+        Ok(HistogramSettings {
+            native: self.flag("scrape_native_histograms", usual.native)?,
+            always_classic: self.flag("always_scrape_classic_histograms", usual.always_classic)?,
+            convert: self.flag("convert_classic_histograms_to_nhcb", usual.convert)?,
+            ..*usual
+        })
     }
 
     fn number(&self, key: &str) -> PyResult<f64> {
@@ -338,13 +359,11 @@ impl PoolSettings {
                     value_length: reader.count("label_value_length_limit")?,
                 },
             }),
-            histograms: HistogramSettings {
-                native: reader.flag("scrape_native_histograms", false)?,
-                always_classic: reader.flag("always_scrape_classic_histograms", false)?,
-                convert: reader.flag("convert_classic_histograms_to_nhcb", false)?,
+            histograms: reader.histograms(&HistogramSettings {
                 bucket_limit: reader.count("native_histogram_bucket_limit")?,
                 schema_max: HistogramSettings::schema_of(reader.number("native_histogram_min_bucket_factor")?),
-            },
+                ..HistogramSettings::default()
+            })?,
             failures: reader.path("scrape_failure_log_file")?.map(|path| FailureLog::new(path, pool)),
             fetch: FetchSettings {
                 reach: ReachSettings { tls: tls(&reader)?, proxies: proxies(&reader)? },
@@ -381,6 +400,7 @@ impl TargetSettings {
             terminating: reader.flag("terminating", false)?,
             not_ready: reader.flag("not_ready", false)?,
         };
-        Ok(TargetSettings { url, address, labels, interval, timeout, flags })
+        let histograms = reader.histograms(&settings.histograms)?;
+        Ok(TargetSettings { url, address, labels, interval, timeout, histograms, flags })
     }
 }

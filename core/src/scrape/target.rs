@@ -25,7 +25,7 @@ use super::protobuf;
 use super::series::{self, Histograms, Present, TimedSamples, Tracked};
 use super::settings::{Flags, PoolSettings};
 use super::text::Format;
-use super::transcode::Transcoded;
+use super::transcode::{HistogramSettings, Transcoded};
 use crate::labels::Labels;
 use crate::tsdb::columns::{Column, ColumnSet};
 use crate::tsdb::group::Group;
@@ -149,6 +149,7 @@ pub struct Target {
     pub address: Address,
     pub interval: Duration,
     pub timeout: Duration,
+    pub histograms: HistogramSettings,
     /// The target's place on the grid, before it is taken modulo the interval.
     pub spread: u64,
     pub labels: Labels,
@@ -408,7 +409,7 @@ impl Target {
             let native = match given {
                 [] => series::Taken::default(),
                 given => {
-                    let (held, limits) = (&mut self.state.histograms, &settings.histograms);
+                    let (held, limits) = (&mut self.state.histograms, &self.histograms);
                     held.take(&plan.columns, &self.labels, reading, given.to_vec(), limits, time_ms)?
                 }
             };
@@ -462,7 +463,7 @@ impl Target {
 
     /// The body as plans walk it, where it is not so already.
     fn transcode(&self, body: &[u8], format: Format) -> Result<Option<Transcoded>, String> {
-        let settings = &self.pool.settings.histograms;
+        let settings = &self.histograms;
         match format {
             Format::Protobuf => protobuf::read(body, settings).map(Some),
             _ if settings.convert => convert(body, format, settings.always_classic).map(Some).map_err(|e| e.to_string()),
