@@ -137,6 +137,68 @@ class Column:
         return self.own.get("__name__", ""), sorted(self.own.items()), self.dropped
 
 
+@dataclass(frozen=True)
+class Native:
+    """A native histogram. Floats are their bits, counts of integer histograms are numbers."""
+
+    floats: bool
+    hint: int
+    schema: int
+    zero_threshold: Bits
+    positive_spans: tuple[tuple[int, int], ...]
+    negative_spans: tuple[tuple[int, int], ...]
+    custom: tuple[Bits, ...]
+    sum: Bits
+    count: int
+    zero: int
+    positive: tuple[int, ...]
+    negative: tuple[int, ...]
+
+    @classmethod
+    def read(cls, data: Bytes, before: "Native | None" = None) -> "Native":
+        """Of the bytes of one, and the one before it in its series."""
+        flags = data.take(1)[0]
+        same, floats, hint = flags & 1, bool(flags & 2), flags >> 2
+        if not same:
+            before = None
+            schema = int.from_bytes(data.take(1), "little", signed=True)
+            zero_threshold = data.bits()
+            spans = [tuple((data.signed(), data.varint()) for _ in range(data.varint())) for _ in range(2)]
+            custom = tuple(data.bits() for _ in range(data.varint()))
+        else:
+            assert before is not None and before.floats == floats
+            schema, zero_threshold, custom = before.schema, before.zero_threshold, before.custom
+            spans = [before.positive_spans, before.negative_spans]
+
+        def float_bits(known: Bits) -> Bits:
+            return known ^ int.from_bytes(data.varint().to_bytes(8, "little"), "big")
+
+        def number(known: int) -> int:
+            return float_bits(known) if floats else (known + data.signed()) % 2**64
+
+        def side(of: tuple[tuple[int, int], ...], known: tuple[int, ...]) -> tuple[int, ...]:
+            out: list[int] = []
+            for at in range(sum(length for _, length in of)):
+                out.append(number(known[at] if before else out[-1] if out else 0))
+            return tuple(out)
+
+        total = float_bits(before.sum if before else 0)
+        count, zero = number(before.count if before else 0), number(before.zero if before else 0)
+        positive = side(spans[0], before.positive if before else ())
+        negative = side(spans[1], before.negative if before else ())
+        return cls(
+            floats, hint, schema, zero_threshold, spans[0], spans[1], custom, total, count, zero, positive, negative
+        )
+
+    @classmethod
+    def read_all(cls, data: Bytes, count: int) -> "list[Native]":
+        """Those of one series, each the difference to the one before."""
+        out: list[Native] = []
+        for _ in range(count):
+            out.append(cls.read(data, out[-1] if out else None))
+        return out
+
+
 @dataclass
 class Folder:
     """What a data folder holds."""
@@ -152,6 +214,8 @@ class Folder:
     """By series and time."""
     exemplars: list[tuple[Labels, Labels, int, bool, float]] = field(default_factory=list)
     """Series, labels, time, whether it is the target's word, value; in the order in which they came."""
+    natives: dict[tuple[int, int], Native] = field(default_factory=dict)
+    """The same of histograms."""
     seen: set[str] = field(default_factory=set)
 
     @classmethod
@@ -228,17 +292,21 @@ class Folder:
                 self.seen.add(f"record {kind}")
                 if kind == 1:
                     self._row_record(records, last)
-                elif kind == 4:
+                    continue
+                if kind == 4:
                     if records.varint():
                         self.seen.add("all exemplars")
                         self.exemplars.clear()
                     self.exemplars += [self._exemplar(records) for _ in range(records.varint())]
-                else:
-                    assert kind == 2
-                    for _ in range(records.varint()):
-                        series, time = records.varint(), records.signed()
-                        # Of equal times the first wins.
+                    continue
+                assert kind in (2, 3)
+                for _ in range(records.varint()):
+                    series, time = records.varint(), records.signed()
+                    # Of equal times the first wins.
+                    if kind == 2:
                         self.loose.setdefault((series, time), records.bits())
+                    else:
+                        self.natives.setdefault((series, time), Native.read(records))
 
     def _exemplar(self, records: Bytes) -> tuple[Labels, Labels, int, bool, float]:
         series, labels = records.labels(), records.labels()
@@ -291,7 +359,10 @@ class Folder:
             head = Bytes(packed)
             kind = head.varint()
             self.seen.add(f"chunk {kind}")
-            {1: self._row_chunk, 2: self._series_chunk}[kind](head, file)
+            if kind == 1:
+                self._row_chunk(head, file)
+            else:
+                self._series_chunk(kind, head, file)
 
     def _packs(self, head: Bytes, file: Bytes) -> list[Bytes]:
         """The packs of which the table is at the end of the head, from behind it."""
@@ -334,7 +405,8 @@ class Folder:
             assert self.rows.get((group, first + i), (time, row)) == (time, row)
             self.rows[group, first + i] = time, row
 
-    def _series_chunk(self, head: Bytes, file: Bytes) -> None:
+    def _series_chunk(self, kind: int, head: Bytes, file: Bytes) -> None:
+        assert kind in (2, 3)
         entries, series = [], 0
         for _ in range(head.varint()):
             series += head.varint()
@@ -343,8 +415,12 @@ class Folder:
         for i, (series, count, first, last) in enumerate(entries):
             times = self._times(packs[i // 64])
             assert (len(times), times[0], times[-1]) == (count, first, last)
-            for time, bits in zip(times, self._column(packs[i // 64], count), strict=True):
-                assert self.loose.setdefault((series, time), bits) == bits
+            if kind == 2:
+                for time, bits in zip(times, self._column(packs[i // 64], count), strict=True):
+                    assert self.loose.setdefault((series, time), bits) == bits
+                continue
+            for time, native in zip(times, Native.read_all(packs[i // 64], count), strict=True):
+                assert self.natives.setdefault((series, time), native) == native
         assert not any(packs)
 
     # --- columns

@@ -4,7 +4,10 @@ All of it is the core's; this package gives it the place in the layers that the 
 """
 
 from bellbuoy._core import (
+    HISTOGRAM_MARK,
     STALE_BITS,
+    Histogram,
+    Histograms,
     LabelSets,
     Selection,
     Storage,
@@ -16,7 +19,10 @@ from bellbuoy._core import (
 )
 
 __all__ = [
+    "HISTOGRAM_MARK",
     "STALE_BITS",
+    "Histogram",
+    "Histograms",
     "LabelSets",
     "Selection",
     "Storage",

@@ -64,8 +64,8 @@ impl Context {
         seen: &mut Seen,
         intern: &Intern<'_>,
     ) -> Result<Arc<Plan>, PlanError> {
-        let Body { text: body, format, honor_timestamps } = *body;
-        let scanned = text::scan(body, format).map_err(PlanError::Text)?;
+        let Body { text: body, format, histograms, honor_timestamps } = *body;
+        let scanned = text::scan_with(body, format, histograms).map_err(PlanError::Text)?;
         let old = old.filter(|p| p.format == format);
         let origins = arrange(old, body, &scanned, seen);
         let (plan, origins) = self.finish(old, format, body, &scanned, &origins, intern)?;
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn body(text: &[u8]) -> Body<'_> {
-        Body { text, format: Format::Prometheus, honor_timestamps: true }
+        Body { text, format: Format::Prometheus, histograms: 0, honor_timestamps: true }
     }
 
     fn context(honor_labels: bool, target: &[(&str, &str)]) -> Context {
@@ -494,7 +494,7 @@ mod tests {
             let mut reading = Reading::default();
             for format in [Format::Prometheus, Format::OpenMetrics] {
                 let mut seen = Seen::default();
-                let body = |text, format| Body { text, format, honor_timestamps: true };
+                let body = |text, format| Body { text, format, histograms: 0, honor_timestamps: true };
                 if let Ok(plan) = context.scan(None, &body(text.as_bytes(), format), &mut reading, &mut seen, &intern) {
                     let walked = plan.walk(&body(text.as_bytes(), format), &mut reading, &mut seen);
                     let _ = plan.walk(&body(other.as_bytes(), format), &mut reading, &mut seen);

@@ -25,6 +25,7 @@ use super::metadata::{self, Metadata};
 use super::plan::Plan;
 use super::settings::{PoolSettings, TargetSettings};
 use super::target::{no_answer, spread, Counters, Pool, Shown, Signal, State, Stop, Target};
+use super::transcode::HistogramSettings;
 use crate::labels::{Labels, Strings};
 use crate::tsdb::python::PyStorage;
 use crate::tsdb::storage::Storage;
@@ -37,6 +38,7 @@ struct Running {
     pool: Arc<Pool>,
     interval: Duration,
     timeout: Duration,
+    histograms: HistogramSettings,
     signal: watch::Sender<Signal>,
     shown: Arc<Shown>,
     task: JoinHandle<()>,
@@ -45,7 +47,8 @@ struct Running {
 impl Running {
     /// Whether it does what these settings ask for.
     fn is_same(&self, target: &TargetSettings, pool: &Arc<Pool>) -> bool {
-        Arc::ptr_eq(&self.pool, pool) && (self.interval, self.timeout) == (target.interval, target.timeout)
+        Arc::ptr_eq(&self.pool, pool)
+            && (self.interval, self.timeout, self.histograms) == (target.interval, target.timeout, target.histograms)
     }
 
     fn stop(self, how: Stop) -> JoinHandle<()> {
@@ -155,6 +158,7 @@ impl Engine {
             address: target.address.clone(),
             interval: target.interval,
             timeout: target.timeout,
+            histograms: target.histograms,
             spread: spread(&target.url, &target.labels),
             labels: target.labels.clone(),
             group,
@@ -165,7 +169,8 @@ impl Engine {
         };
         let task = self.runtime.spawn(new.run());
         let pool = pool.shared.clone();
-        Ok(Running { pool, interval: target.interval, timeout: target.timeout, signal, shown, task })
+        let TargetSettings { interval, timeout, histograms, .. } = *target;
+        Ok(Running { pool, interval, timeout, histograms, signal, shown, task })
     }
 
     /// Until these targets have stopped: who goes on with a series must be the only one that appends to it.

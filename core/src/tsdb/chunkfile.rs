@@ -186,7 +186,7 @@ fn parse(head: &[u8], head_end: usize, whole: Mapped) -> Result<Sealed> {
     let mut cursor = Cursor::new(head);
     match cursor.byte()? {
         1 => SealedChunk::parse(&mut cursor, head_end, whole).map(Sealed::Rows),
-        2 => SealedSeries::parse(&mut cursor, head_end, whole).map(Sealed::Series),
+        kind @ (2 | 3) => SealedSeries::parse(kind, &mut cursor, head_end, whole).map(Sealed::Series),
         kind => Err(StorageError::corrupt("a chunk", format!("kind {kind} is unknown"))),
     }
 }

@@ -6,6 +6,7 @@
 //! Each file is read alone; whether ids of one are known to another is left to who has the facts of both.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use pyo3::exceptions::PyValueError;
@@ -24,6 +25,7 @@ use super::tombstones;
 use super::varint::Cursor;
 use super::wal::{self, Record};
 use super::{is_absent, Result, StorageError};
+use crate::histogram::Histogram;
 
 /// Metrics that a damage names; there may be hundreds in a pack.
 const NAMED_METRICS: usize = 3;
@@ -97,6 +99,20 @@ pub fn examine(kind: &str, path: &Path, deep: bool) -> Result<Facts> {
 pub enum Of<'a> {
     Row { group: usize, column: u32, times: &'a [i64] },
     Series { series: usize, entry: &'a Entry },
+    Histograms { series: usize, entry: &'a Entry },
+}
+
+impl Of<'_> {
+    /// The times of an entry of a series that does not come in rows.
+    pub fn read_times(&self, bytes: &[u8], decoder: &mut Decoder) -> Result<Vec<i64>> {
+        Ok(match self {
+            Of::Row { times, .. } => times.to_vec(),
+            Of::Series { entry, .. } => read_entry::<f64>(bytes, entry, decoder)?.into_iter().map(|s| s.0).collect(),
+            Of::Histograms { entry, .. } => {
+                read_entry::<Arc<Histogram>>(bytes, entry, decoder)?.into_iter().map(|s| s.0).collect()
+            }
+        })
+    }
 }
 
 /// Gives each column of a block, in the order of their numbers.
@@ -119,6 +135,12 @@ pub fn columns_of(index: &Index, each: &mut dyn FnMut(u64, Of<'_>) -> Result<()>
             number += 1;
         }
     }
+    for (series, mut number) in index.histogram_bases().into_iter().enumerate() {
+        for entry in &index.histograms[series].entries {
+            each(number, Of::Histograms { series, entry })?;
+            number += 1;
+        }
+    }
     Ok(())
 }
 
@@ -135,7 +157,8 @@ fn block(path: &Path, deep: bool, facts: &mut Facts) -> Result<()> {
     Times(span.from, span.to).put(facts);
     facts.numbers.push(("index_bytes", block.index_size() as i64));
     let index = block.index(0)?;
-    let series = index.groups.iter().map(|g| index.sets[g.set as usize].len()).sum::<usize>() + index.series.len();
+    let in_rows: usize = index.groups.iter().map(|g| index.sets[g.set as usize].len()).sum();
+    let series = in_rows + index.series.len() + index.histograms.len();
     facts.numbers.extend([
         ("series", series as i64),
         ("metrics", index.metrics.len() as i64),
@@ -161,7 +184,7 @@ fn block(path: &Path, deep: bool, facts: &mut Facts) -> Result<()> {
                 decoder.decode(&mut Cursor::new(bytes), times.len(), &mut values)?;
                 Ok(values.iter().filter(|v| !is_absent(**v)).count())
             }
-            Of::Series { entry, .. } => Ok(read_entry(bytes, entry, &mut decoder)?.len()),
+            other => Ok(other.read_times(bytes, &mut decoder)?.len()),
         });
         match read {
             Ok(count) => samples += count as u64,
@@ -190,7 +213,8 @@ fn metrics_in(index: &Index, pack: &Pack) -> String {
             names.push(index.columns[range.start as usize].name());
         }
     }
-    for (series, first) in index.series.iter().zip(index.series_bases()) {
+    let without_rows = index.series.iter().zip(index.series_bases());
+    for (series, first) in without_rows.chain(index.histograms.iter().zip(index.histogram_bases())) {
         if first < end && first + series.entries.len() as u64 > pack.first && names.last() != Some(&series.name()) {
             names.push(series.name());
         }
@@ -229,7 +253,7 @@ fn chunks(path: &Path, deep: bool, facts: &mut Facts) -> Result<()> {
                     facts.ids[SERIES].extend(chunk.entries.iter().map(|e| e.series));
                     times.cover(chunk.start, chunk.end);
                     if deep {
-                        (0..chunk.pack_count()).try_for_each(|p| chunk.read_pack(p, &mut decoder).map(|_| ()))?;
+                        (0..chunk.pack_count()).try_for_each(|p| chunk.read_times(p, &mut decoder).map(|_| ()))?;
                     }
                     Ok(chunk.entries.iter().map(|e| e.count).sum())
                 }
@@ -278,6 +302,13 @@ fn log(path: &Path, facts: &mut Facts) -> Result<()> {
                     facts.ids[GROUPS].insert(row.group);
                     facts.ids[SETS].insert(row.set);
                     times.cover(row.time, row.time);
+                }
+                Record::Histograms(all) => {
+                    samples += all.len() as i64;
+                    all.iter().for_each(|(series, time, _)| {
+                        facts.ids[SERIES].insert(*series);
+                        times.cover(*time, *time);
+                    });
                 }
                 // They name their series in full, and are no samples.
                 Record::Exemplars { .. } => {}

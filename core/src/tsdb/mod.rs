@@ -5,7 +5,8 @@
 //! * `codec`: many rows of one column, small; the form of sealed chunks.
 //! * `openchunk`, `chunk`, `chunkfile`: rows while they are being added; columns once sealed, in files that are mapped.
 //! * `block`, `blockwriter`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger.
-//! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes.
+//! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes, histograms.
+//!   `sample`: numbers and histograms, as far as they differ there.
 //! * `exemplars`: single observations that stand for a series.
 //! * `packs`, `texts`, `bits`, `varint`: what files are made of.
 //! * `disk`: every change of files and names, and what makes them durable.
@@ -41,6 +42,7 @@ pub mod packs;
 mod power;
 pub mod python;
 pub mod row;
+pub mod sample;
 pub mod select;
 pub mod storage;
 pub mod survey;

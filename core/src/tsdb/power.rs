@@ -1,10 +1,11 @@
 //! What a power cut, and a disk that fails for a moment, leave behind: tried at every change of the disk of a run.
 //!
-//! The run opens a folder, appends rows, samples and exemplars, commits, seals, compacts, merges, restarts. Whatever the point at which
+//! The run opens a folder, appends rows, samples, histograms and exemplars, commits, seals, compacts, merges, restarts. Whatever the point at which
 //! the disk fails, every sample that a commit acknowledged is there afterwards, and none that was not appended.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::columns::Column;
@@ -15,6 +16,8 @@ use super::matcher::Selector;
 use super::select::select;
 use super::storage::{Options, Storage};
 use super::{is_stale, Result};
+use crate::histogram::marked;
+use crate::histogram::tests::simple;
 use crate::labels::Labels;
 
 /// Values by series and time. An exemplar counts as a sample with the labels of both.
@@ -84,6 +87,13 @@ impl Told {
             if storage.append_exemplars(&[(series, exemplar)]).is_ok() {
                 waiting.insert(seen, (turn as f64).to_bits());
             }
+            let histogram = (labels(&[("__name__", "distribution")]), time - (turn % 7) * 1_800_000);
+            let count = u64::MAX - turn as u64;
+            self.appended.insert(histogram.clone(), count);
+            let value = Arc::new(simple(&[(turn as i32, turn as u64)]));
+            if storage.append_histograms(&[(histogram.0.clone(), histogram.1, value)]).is_ok() {
+                waiting.insert(histogram, count);
+            }
             if turn % 3 == 2 && storage.flush().is_ok() {
                 self.acknowledged.append(&mut waiting);
             }
@@ -117,7 +127,11 @@ impl Told {
         for (i, series) in found.labels.iter().enumerate() {
             for at in found.offsets[i] as usize..found.offsets[i + 1] as usize {
                 if !is_stale(found.values[at]) {
-                    stored.insert((series.clone(), found.times[at]), found.values[at].to_bits());
+                    let value = match marked(found.values[at]).map(|number| found.histograms[number as usize].numbers().count) {
+                        Some(count) => u64::MAX - count as u64,
+                        None => found.values[at].to_bits(),
+                    };
+                    stored.insert((series.clone(), found.times[at]), value);
                 }
             }
         }

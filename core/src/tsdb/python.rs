@@ -21,6 +21,7 @@ use super::matcher::Selector;
 use super::select;
 use super::storage::{Options, Storage};
 use super::{StorageError, ABSENT_BITS, NAN_BITS, STALE_BITS};
+use crate::histogram::python::{PyHistogram, PyHistograms};
 use crate::labels::{LabelSets, Labels, Strings};
 
 mod exception {
@@ -71,6 +72,8 @@ struct Selection {
     timestamps: Py<PyArray1<i64>>,
     #[pyo3(get)]
     values: Py<PyArray1<f64>>,
+    #[pyo3(get)]
+    histograms: Py<PyHistograms>,
 }
 
 impl Selection {
@@ -80,6 +83,7 @@ impl Selection {
             offsets: found.offsets.into_pyarray(py).unbind(),
             timestamps: found.times.into_pyarray(py).unbind(),
             values: found.values.into_pyarray(py).unbind(),
+            histograms: Py::new(py, PyHistograms(found.histograms))?,
         })
     }
 }
@@ -236,6 +240,25 @@ impl PyStorage {
         let samples: Vec<(Labels, i64, f64)> =
             labels.sets.iter().zip(times.iter().zip(values)).map(|(l, (t, v))| (l.clone(), *t, *v)).collect();
         Ok(py.detach(|| self.storage.append_samples(&samples))?)
+    }
+
+    fn append_histograms(
+        &self,
+        py: Python<'_>,
+        labels: &LabelSets,
+        timestamps: PyReadonlyArray1<'_, i64>,
+        histograms: Vec<PyRef<'_, PyHistogram>>,
+    ) -> PyResult<u64> {
+        let times = timestamps.as_array();
+        if times.len() != labels.sets.len() || histograms.len() != labels.sets.len() {
+            let (sets, times, histograms) = (labels.sets.len(), times.len(), histograms.len());
+            return Err(PyValueError::new_err(format!(
+                "{sets} label sets, {times} timestamps and {histograms} histograms: give one of each for a sample"
+            )));
+        }
+        let samples: Vec<_> =
+            labels.sets.iter().zip(times.iter().zip(&histograms)).map(|(l, (t, h))| (l.clone(), *t, h.0.clone())).collect();
+        Ok(py.detach(|| self.storage.append_histograms(&samples))?)
     }
 
     #[pyo3(signature = (name, labels = None))]

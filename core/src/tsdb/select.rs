@@ -22,7 +22,8 @@ use super::matcher::Selector;
 use super::storage::Inner;
 use super::tombstones::{is_deleted, Spans, Tombstones};
 use super::varint::Cursor;
-use super::{is_absent, Result, StorageError};
+use super::{is_absent, Result, StorageError, NAN_BITS};
+use crate::histogram::{mark, marked, Histogram};
 use crate::labels::{Labels, Str, NAME};
 
 /// Series and their samples: series i has `offsets[i]..offsets[i + 1]`.
@@ -31,7 +32,9 @@ pub struct Selected {
     pub labels: Vec<Labels>,
     pub offsets: Vec<i64>,
     pub times: Vec<i64>,
+    /// That of a histogram is its mark: `histogram::marked` tells its number in `histograms`.
     pub values: Vec<f64>,
+    pub histograms: Vec<Arc<Histogram>>,
 }
 
 /// Samples of one series from one place, in time order: where they lie among all that was found.
@@ -115,6 +118,9 @@ struct Found<'a> {
     pieces: Vec<Piece>,
     times: Vec<i64>,
     values: Vec<f64>,
+    histograms: Vec<Arc<Histogram>>,
+    /// What histograms count beyond one sample each.
+    weight: usize,
     limit: usize,
 }
 
@@ -129,6 +135,8 @@ impl<'a> Found<'a> {
             pieces: Vec::new(),
             times: Vec::new(),
             values: Vec::new(),
+            histograms: Vec::new(),
+            weight: 0,
             limit,
         }
     }
@@ -165,7 +173,7 @@ impl<'a> Found<'a> {
             }),
         }
         let end = self.times.len();
-        if end > self.limit {
+        if end.saturating_add(self.weight) > self.limit {
             return Err(StorageError::TooMany { limit: self.limit });
         }
         if end > start {
@@ -175,7 +183,25 @@ impl<'a> Found<'a> {
     }
 
     fn add_loose(&mut self, labels: &Labels, samples: impl Iterator<Item = (i64, f64)>) -> Result<()> {
-        let (times, values): (Vec<i64>, Vec<f64>) = samples.unzip();
+        // Foreign NaNs may be any.
+        let own = |(time, value): (i64, f64)| (time, if marked(value).is_some() { f64::from_bits(NAN_BITS) } else { value });
+        let (times, values): (Vec<i64>, Vec<f64>) = samples.map(own).unzip();
+        if times.is_empty() {
+            return Ok(());
+        }
+        let series = self.series(labels.clone());
+        self.add(series, &times, &values)
+    }
+
+    fn add_histograms(&mut self, labels: &Labels, samples: impl Iterator<Item = (i64, Arc<Histogram>)>) -> Result<()> {
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for (time, histogram) in samples {
+            let number = u32::try_from(self.histograms.len()).map_err(|_| StorageError::TooMany { limit: u32::MAX as usize })?;
+            self.weight += histogram.weight() - 1;
+            self.histograms.push(histogram);
+            times.push(time);
+            values.push(mark(number));
+        }
         if times.is_empty() {
             return Ok(());
         }
@@ -261,12 +287,18 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
         }
     }
     for (series, view) in picture.loose {
-        for (chunk, at) in &view.sealed {
+        for (chunk, at) in &view.floats.sealed {
             let samples = chunk.read(*at, &mut decoder)?;
             let first = start.max(chunk.compacted());
             found.add_loose(&series.labels, samples.into_iter().filter(|s| s.0 >= first && s.0 <= end))?;
         }
-        found.add_loose(&series.labels, view.open.into_iter())?;
+        found.add_loose(&series.labels, view.floats.open.into_iter())?;
+        for (chunk, at) in &view.histograms.sealed {
+            let samples = chunk.read(*at, &mut decoder)?;
+            let first = start.max(chunk.compacted());
+            found.add_histograms(&series.labels, samples.into_iter().filter(|s| s.0 >= first && s.0 <= end))?;
+        }
+        found.add_histograms(&series.labels, view.histograms.open.into_iter())?;
     }
     Ok(assemble(found))
 }
@@ -344,17 +376,30 @@ fn select_block(
             }
         }
     }
+    let bases = index.histogram_bases();
+    for at in index.histograms_of(selector.metric()) {
+        let series = &index.histograms[at];
+        if !selector.matches(&series.labels) {
+            continue;
+        }
+        for (number, entry) in (bases[at]..).zip(&series.entries) {
+            if entry.start <= end && entry.end >= start {
+                let samples = read_entry(reader.column(number)?, entry, decoder)?;
+                found.add_histograms(&series.labels, samples.into_iter().filter(|s| s.0 >= start && s.0 <= end))?;
+            }
+        }
+    }
     Ok(())
 }
 
 /// The pieces of each series in time order, one series after the other. Often they were found so.
 fn assemble(found: Found<'_>) -> Selected {
-    let Found { by_labels, mut pieces, times, values, .. } = found;
+    let Found { by_labels, mut pieces, times, values, histograms, .. } = found;
     let mut labels: Vec<Option<Labels>> = vec![None; by_labels.len()];
     by_labels.into_iter().for_each(|(of, at)| labels[at] = Some(of));
     let follows = |a: &Piece, b: &Piece| a.series < b.series || (a.series == b.series && times[a.end - 1] < times[b.start]);
     let in_order = pieces.windows(2).all(|w| follows(&w[0], &w[1]));
-    let mut out = Selected { offsets: vec![0], ..Selected::default() };
+    let mut out = Selected { offsets: vec![0], histograms, ..Selected::default() };
     if !in_order {
         pieces.sort_by_key(|p| (p.series, times[p.start]));
         out.times.reserve(times.len());
@@ -452,6 +497,11 @@ fn each_series(
                 each(None, &series.labels);
             }
         }
+        for series in &index.histograms[index.histograms_of(selector.metric())] {
+            if selector.matches(&series.labels) && series.entries.iter().any(|e| e.start <= end && e.end >= start) {
+                each(None, &series.labels);
+            }
+        }
     }
     for (group, satisfied, view) in &picture.groups {
         let mut met: hashbrown::HashSet<*const Column, FxBuildHasher> = hashbrown::HashSet::default();
@@ -495,7 +545,7 @@ fn each_series(
         }
     }
     for (series, view) in &picture.loose {
-        if !view.open.is_empty() || !view.sealed.is_empty() {
+        if !view.is_empty() {
             each(None, &series.labels);
         }
     }

@@ -31,13 +31,15 @@ use super::disk;
 use super::exemplars::{Exemplar, Exemplars};
 use super::frame;
 use super::group::{Appended, Group};
-use super::loose::LooseStore;
+use super::loose::{LooseSeries, LooseStore};
 use super::memory;
 use super::openchunk::{widen, OpenChunk};
 use super::row;
+use super::sample::Sample;
 use super::tombstones::Tombstones;
 use super::wal::{self, Record, Wal};
-use super::{Result, StorageError};
+use super::{Result, StorageError, STALE};
+use crate::histogram::Histogram;
 use crate::labels::{Labels, Str};
 
 #[derive(Clone, Debug)]
@@ -154,6 +156,11 @@ impl Storage {
     pub fn append_exemplars(&self, exemplars: &[(Labels, Exemplar)]) -> Result<u64> {
         self.inner.check_open()?;
         self.inner.exemplars.append(exemplars, &self.inner.wal)
+    }
+
+    /// Stores histograms; returns how many were new. Each must have passed `Histogram::check`.
+    pub fn append_histograms(&self, samples: &[(Labels, i64, Arc<Histogram>)]) -> Result<u64> {
+        self.inner.append_histograms(samples)
     }
 
     /// Makes durable all that was appended.
@@ -278,16 +285,41 @@ impl Inner {
 
     /// The same, for who counts the samples.
     pub fn append_uncounted(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
-        let series: Vec<_> = samples
-            .iter()
-            .map(|(labels, _, _)| self.loose.series(labels, &mut |id| self.catalog.lock().record(&Entry::Series { id, labels })))
-            .collect();
+        let series: Vec<_> = samples.iter().map(|s| self.loose_series(&s.0)).collect();
         let entries: Vec<(u32, i64, f64)> = samples.iter().zip(&series).map(|(s, series)| (series.id, s.1, s.2)).collect();
         let appending = self.loose.appending();
         let segment = self.wal.samples(&entries)?;
         let added = entries.iter().zip(&series).filter(|(e, s)| s.add(e.1, e.2)).count() as u64;
         self.loose.added(added, segment);
         drop(appending);
+        Ok(added)
+    }
+
+    fn loose_series(&self, labels: &Labels) -> Arc<LooseSeries> {
+        self.loose.series(labels, &mut |id| self.catalog.lock().record(&Entry::Series { id, labels }))
+    }
+
+    pub fn append_histograms(&self, samples: &[(Labels, i64, Arc<Histogram>)]) -> Result<u64> {
+        self.check_open()?;
+        // One that ends its series is a stale marker like any other.
+        let (ends, samples): (Vec<_>, Vec<_>) = samples.iter().partition(|s| s.2.is_stale());
+        let ends: Vec<_> = ends.into_iter().map(|(labels, time, _)| (labels.clone(), *time, STALE)).collect();
+        let mut added = if ends.is_empty() { 0 } else { self.append_uncounted(&ends)? };
+        let series: Vec<_> = samples.iter().map(|s| self.loose_series(&s.0)).collect();
+        let entries: Vec<_> = samples.iter().zip(&series).map(|(s, series)| (series.id, s.1, s.2.clone())).collect();
+        let appending = self.loose.appending();
+        let segment = self.wal.histograms(&entries)?;
+        let mut weight = 0;
+        for ((_, time, histogram), series) in entries.into_iter().zip(&series) {
+            let its = Sample::weight(&histogram);
+            if series.add(time, histogram) {
+                (added, weight) = (added + 1, weight + its);
+            }
+        }
+        self.loose.added(weight, segment);
+        drop(appending);
+        self.counters.samples.fetch_add(added, Relaxed);
+        self.counters.duplicates.fetch_add((samples.len() + ends.len()) as u64 - added, Relaxed);
         Ok(added)
     }
 
@@ -597,6 +629,18 @@ fn replay(
                     inner.loose.added(added, *number);
                 }
                 Record::Exemplars { are_all, exemplars } => inner.exemplars.restore(are_all, &exemplars, *number),
+                Record::Histograms(samples) => {
+                    let mut added = 0;
+                    for (id, time, histogram) in samples {
+                        used.series.insert(id);
+                        let weight = Sample::weight(&histogram);
+                        match inner.loose.by_id(id) {
+                            Some(series) => added += if series.add(time, histogram) { weight } else { 0 },
+                            None => orphans += 1,
+                        }
+                    }
+                    inner.loose.added(added, *number);
+                }
             }
             Ok(())
         };

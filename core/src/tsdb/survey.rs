@@ -16,7 +16,6 @@ use pyo3::prelude::*;
 use rustc_hash::FxBuildHasher;
 
 use super::block::{Block, PackReader};
-use super::blockwriter::read_entry;
 use super::catalog::{self, Known};
 use super::chunk::{within, Reading};
 use super::chunkfile::{self, Sealed};
@@ -160,6 +159,7 @@ impl Survey {
                     self.place(targets[*group], columns[*column as usize], &index.columns[*column as usize])
                 }
                 Of::Series { series, .. } => self.loose_place(&index.series[*series].labels),
+                Of::Histograms { series, .. } => self.loose_place(&index.histograms[*series].labels),
             };
             let Some(pack) = pack_of(&index, number).filter(|p| place != UNWANTED && p.offset != bad) else { return Ok(()) };
             let mut read = || {
@@ -176,12 +176,13 @@ impl Survey {
                             self.add_values(place, times, &values, i64::MIN, bytes, false);
                         }
                     }
-                    Of::Series { series, entry } => {
-                        let (times, values): (Vec<i64>, Vec<f64>) = read_entry(encoded, entry, &mut decoder)?.into_iter().unzip();
-                        if let Some(twice) = recent.get_mut(&index.series[series].labels) {
+                    Of::Series { series, .. } | Of::Histograms { series, .. } => {
+                        let all = if matches!(of, Of::Series { .. }) { &index.series } else { &index.histograms };
+                        let times = of.read_times(encoded, &mut decoder)?;
+                        if let Some(twice) = recent.get_mut(&all[series].labels) {
                             twice.retain(|t| times.binary_search(t).is_err());
                         }
-                        self.add_values(place, &times, &values, i64::MIN, bytes, false);
+                        self.add_values(place, &times, &vec![0.0; times.len()], i64::MIN, bytes, false);
                     }
                 }
                 Ok(())
@@ -250,10 +251,10 @@ impl Recent<'_> {
                     let share = chunk.mapped().size() as f64 / chunk.entries.iter().map(|e| e.count).sum::<usize>().max(1) as f64;
                     let mut entries = chunk.entries.iter();
                     for pack in 0..chunk.pack_count() {
-                        for (samples, entry) in chunk.read_pack(pack, &mut decoder)?.into_iter().zip(entries.by_ref()) {
+                        for (times, entry) in chunk.read_times(pack, &mut decoder)?.into_iter().zip(entries.by_ref()) {
                             let of = self.loose.entry(entry.series).or_default();
                             let before = of.0.len();
-                            of.0.extend(samples.iter().map(|s| s.0).filter(|t| *t >= compacted));
+                            of.0.extend(times.into_iter().filter(|t| *t >= compacted));
                             of.1 += share * (of.0.len() - before) as f64;
                         }
                     }
@@ -293,6 +294,13 @@ impl Recent<'_> {
                     rows.insert(entry.group, (entry.number, set.clone(), values));
                 }
                 Record::Exemplars { .. } => {}
+                Record::Histograms(samples) => {
+                    for (series, time, histogram) in samples {
+                        let of = self.loose.entry(series).or_default();
+                        of.0.push(time);
+                        of.1 += histogram.bytes() as f64;
+                    }
+                }
                 Record::Samples(samples) => {
                     for (series, time, _) in samples {
                         let of = self.loose.entry(series).or_default();

@@ -8,6 +8,7 @@
 //! frame payload:  length of the records, u32 LE | the records, zstd
 //! record 1, row:      group | row number << 1 | full | time, signed | column set | length | the row (see row.rs)
 //! record 2, samples:  count | series, time (signed), value (8 bytes) of each
+//! record 3, histograms:  count | series, time (signed), histogram by itself (see histogram/codec.rs) of each
 //! record 4, exemplars:  1 if these are all that are held, else 0 | count | each (see exemplars.rs)
 //! ```
 
@@ -15,6 +16,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -23,6 +25,7 @@ use super::exemplars::{self, Exemplar};
 use super::frame::{self, FrameFile, Frames};
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
+use crate::histogram::Histogram;
 use crate::labels::Labels;
 
 /// A segment that reached this is closed.
@@ -43,6 +46,7 @@ pub struct Row<'a> {
 pub enum Record<'a> {
     Row(Row<'a>),
     Samples(Vec<(u32, i64, f64)>),
+    Histograms(Vec<(u32, i64, Arc<Histogram>)>),
     Exemplars { are_all: bool, exemplars: Vec<(Labels, Exemplar)> },
 }
 
@@ -137,6 +141,21 @@ impl Wal {
         put(out, u64::from(are_all));
         put(out, count);
         out.extend_from_slice(exemplars);
+        Ok(front.segment)
+    }
+
+    /// Adds histograms; returns the segment that they went to.
+    pub fn histograms(&self, samples: &[(u32, i64, Arc<Histogram>)]) -> Result<u64> {
+        let mut front = self.front.lock();
+        self.check_room(&front)?;
+        let out = &mut front.buffer;
+        put(out, 3);
+        put(out, samples.len() as u64);
+        for (series, time, histogram) in samples {
+            put(out, u64::from(*series));
+            put_signed(out, *time);
+            histogram.encode(None, out);
+        }
         Ok(front.segment)
     }
 
@@ -300,6 +319,13 @@ pub fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<(
                 let are_all = cursor.varint()? == 1;
                 let count = cursor.count()?;
                 each(Record::Exemplars { are_all, exemplars: exemplars::read(&mut cursor, count)? })?;
+            }
+            3 => {
+                let count = cursor.count()?;
+                let samples: Result<Vec<_>> = (0..count)
+                    .map(|_| Ok((cursor.number()?, cursor.signed()?, Arc::new(Histogram::decode(None, &mut cursor)?))))
+                    .collect();
+                each(Record::Histograms(samples?))?;
             }
             kind => return Err(StorageError::corrupt("log records", format!("record kind {kind} is unknown"))),
         }

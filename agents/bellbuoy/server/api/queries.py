@@ -90,7 +90,12 @@ async def query(parts: Parts, request: web.Request) -> web.Response:
     at = parameters.time_ms("time", round(time.time() * 1000))
     text = parameters.text("query")
     _parsed(text)
-    return await _run(parts, request, parameters, lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled))
+    return await _run(
+        parts,
+        request,
+        parameters,
+        lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled, histograms=True),
+    )
 
 
 async def query_range(parts: Parts, request: web.Request) -> web.Response:
@@ -117,7 +122,10 @@ async def query_range(parts: Parts, request: web.Request) -> web.Response:
     text = parameters.text("query")
     _parsed(text)
     return await _run(
-        parts, request, parameters, lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled)
+        parts,
+        request,
+        parameters,
+        lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled, histograms=True),
     )
 
 
