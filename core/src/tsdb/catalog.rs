@@ -187,14 +187,12 @@ pub struct Known {
 pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
     let mut known = Known::default();
     if !path.exists() {
-        let mut file = FrameFile::create(frame::CATALOG, path)?;
-        file.sync()?;
-        path.parent().map_or(Ok(()), disk::sync_folder)?;
+        let file = FrameFile::create_whole(frame::CATALOG, path)?;
         return Ok((Catalog { file, buffer: Vec::new() }, known));
     }
-    let bytes = frame::read(path)?;
+    let mut bytes = frame::read(path)?;
+    let mended = frame::mend_header(frame::CATALOG, &mut bytes, path)?;
     let mut reader = Reader { columns: HashMap::new(), strings: Strings::default(), column_sets: sets };
-    frame::check_header(frame::CATALOG, &bytes, path)?;
     let mut frames = Frames::new(&bytes);
     for (_, payload) in frames.by_ref() {
         let mut cursor = Cursor::new(payload);
@@ -206,10 +204,13 @@ pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
             }
         }
     }
-    known.lost += frames.lost;
+    known.lost += frames.lost + mended;
     if known.lost > 0 {
         sets.skip_ids(LOST_IDS);
         frame::keep_damaged(path)?;
+    }
+    if mended > 0 {
+        disk::replace(path, &bytes[..frames.good_end])?;
     }
     let file = FrameFile::resume(path, frames.good_end)?;
     Ok((Catalog { file, buffer: Vec::new() }, known))
