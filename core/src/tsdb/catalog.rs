@@ -1,8 +1,8 @@
 //! The catalog: what the ids in logs and chunks mean.
 //!
 //! One file of frames, each with entries; it only grows while the server runs, and is written anew at a start when much of
-//! it is about series that are gone. It is synced before any log or chunk that refers to it, so an id is never without
-//! its meaning. Blocks need no catalog.
+//! it is about series that are gone. It is synced before any log that refers to it, and written before any chunk that
+//! does, so a kill leaves no id without its meaning. Blocks need no catalog.
 //!
 //! ```text
 //! entry 1, group:   id | name of its pool | labels
