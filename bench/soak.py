@@ -3,7 +3,9 @@
 A real server scrapes real targets over HTTP, each second; file discovery replaces one of them every few seconds by a
 pod of another name at another address. Rules are evaluated beside it, queries are asked, and each minute a snapshot
 closes the files being written, so that retention, which is of minutes here, has some to delete. What is held is as much
-at all times after the first minutes, and so must be the memory: mapped files are counted.
+at all times after the first minutes, and so must be the memory, mapped files included. It is looked at each second, and
+the least of each minute counts: what a query takes for a moment is not held. So nothing is asked in the second half of
+a minute, in which the server gives back what was freed. The most is shown beside it.
 """
 
 import argparse
@@ -31,6 +33,8 @@ _ANSWER_SECONDS = 60
 _ADDRESSES = 250
 """More than there are pods at a time: an address is another pod's only after minutes."""
 _RETENTION = "3m"
+_QUIET_SECONDS = 33
+"""Of each minute; the storage tidies up each 30 s."""
 _RULES = {
     "groups": [
         {
@@ -55,17 +59,14 @@ _QUERIES = (
 
 @dataclass(frozen=True)
 class Reading:
-    """The server at one moment."""
+    """The server in one minute."""
 
     seconds: float
-    anonymous: int
-    mapped: int
+    least: int
+    """Of its memory, in bytes."""
+    most: int
     disk: int
     numbers: dict[str, int]
-
-    @property
-    def resident(self) -> int:
-        return self.anonymous + self.mapped
 
 
 class Pods(threading.Thread):
@@ -161,31 +162,23 @@ class Soaked:
         name = json.loads(self.ask("/api/v1/admin/tsdb/snapshot", method="POST"))["data"]["name"]
         shutil.rmtree(self._folder / "data" / "snapshots" / name)
 
-    def reading(self, seconds: float) -> Reading:
-        status = dict(
-            line.split(":\t", 1)
-            for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-            if ":\t" in line
-        )
-        kibibytes = {name: int(status[name].split()[0]) for name in ("RssAnon", "RssFile", "RssShmem")}
+    def resident_bytes(self) -> int:
+        return self.process.resident_bytes()
+
+    def reading(self, seconds: float, resident: Sequence[int]) -> Reading:
         numbers = {}
         for line in self.ask("/metrics").splitlines():
             name, _, value = line.partition(" ")
             if name.startswith("bellbuoy_"):
                 numbers[name.removeprefix("bellbuoy_")] = int(float(value))
-        return Reading(
-            seconds=seconds,
-            anonymous=kibibytes["RssAnon"] << 10,
-            mapped=kibibytes["RssFile"] + kibibytes["RssShmem"] << 10,
-            disk=disk_bytes(self._folder / "data"),
-            numbers=numbers,
-        )
+        disk = disk_bytes(self._folder / "data")
+        return Reading(seconds=seconds, least=min(resident), most=max(resident), disk=disk, numbers=numbers)
 
 
 def growth(readings: Sequence[Reading]) -> float:
     """By how much memory grew over the readings, as a part of its mean: along the line that fits best."""
     times = [one.seconds for one in readings]
-    sizes = [float(one.resident) for one in readings]
+    sizes = [float(one.least) for one in readings]
     slope = statistics.linear_regression(times, sizes).slope
     return slope * (times[-1] - times[0]) / statistics.fmean(sizes)
 
@@ -203,7 +196,7 @@ def _line(reading: Reading, replaced: int) -> str:
     numbers = "  ".join(f"{name.removeprefix('storage_')} {reading.numbers.get(name, 0)}" for name in shown)
     parts = [
         f"{reading.seconds / 60:4.1f} min",
-        f"RSS {reading.resident / mib:.1f} MiB (anonymous {reading.anonymous / mib:.1f})",
+        f"RSS {reading.least / mib:.1f} to {reading.most / mib:.1f} MiB",
         f"disk {reading.disk / mib:.1f}",
         f"replaced {replaced}",
         numbers,
@@ -212,7 +205,7 @@ def _line(reading: Reading, replaced: int) -> str:
 
 
 def soak(folder: Path, *, minutes: float, warm_up: float, pods: int, every_seconds: float) -> list[Reading]:
-    """Readings of four a minute, after the warm-up."""
+    """Readings of each minute after the warm-up."""
     targets = Targets(_ADDRESSES, free_port(), 240)
     rules, discovered = folder / "rules.yml", folder / "pods.json"
     rules.write_text(json.dumps(_RULES))
@@ -237,20 +230,20 @@ def soak(folder: Path, *, minutes: float, warm_up: float, pods: int, every_secon
             coming_and_going.start()
             began = time.monotonic()
             try:
-                for quarter in itertools.count(1):
-                    while (left := began + 15 * quarter - time.monotonic()) > 0:
+                for minute in itertools.count(1):
+                    resident = []
+                    while time.monotonic() < began + 60 * minute:
                         server.process.check()
-                        server.load()
-                        time.sleep(min(1, max(left, 0)))
-                    seconds = time.monotonic() - began
-                    if quarter % 4 == 0:
-                        server.snapshot()
-                    reading = server.reading(seconds)
-                    if quarter % 4 == 0:
-                        print(_line(reading, coming_and_going.replaced), flush=True)
-                    if seconds > warm_up * 60:
+                        resident.append(server.resident_bytes())
+                        if time.monotonic() < began + 60 * minute - _QUIET_SECONDS:
+                            server.load()
+                        time.sleep(1)
+                    server.snapshot()
+                    reading = server.reading(time.monotonic() - began, resident)
+                    print(_line(reading, coming_and_going.replaced), flush=True)
+                    if minute > warm_up:
                         readings.append(reading)
-                    if seconds >= minutes * 60:
+                    if minute >= minutes:
                         break
             finally:
                 coming_and_going.end()

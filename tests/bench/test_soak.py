@@ -5,7 +5,7 @@ from bench.soak import Reading, growth
 
 def test_growth_is_that_of_the_line_through_all_readings() -> None:
     def check(sizes: list[int], want: float) -> None:
-        readings = [Reading(15.0 * i, anonymous=size, mapped=0, disk=0, numbers={}) for i, size in enumerate(sizes)]
+        readings = [Reading(60.0 * i, least=size, most=1000, disk=0, numbers={}) for i, size in enumerate(sizes)]
         assert abs(growth(readings) - want) < 1e-9, sizes
 
     check([100, 100, 100, 100], 0.0)

@@ -102,15 +102,24 @@ nothing_known NaN
 
 def without_spelling(samples: Iterable[Sample]) -> list[str]:
     """In an order of their own, with `le` as Prometheus has it: others keep its spelling and sort families."""
-    spelled = [
-        (labels | {"le": go_number(float(labels["le"]))} if "le" in labels else labels, *rest) for labels, *rest in samples
+    spelled: list[Sample] = [
+        (labels | {"le": go_number(float(labels["le"]))} if "le" in labels else labels, value, time, about)
+        for labels, value, time, about in samples
     ]
-    return sorted(repr((sorted(labels.items()), *rest)) for labels, *rest in comparable(spelled))
+    return sorted(
+        repr((sorted(labels.items()), bits(value), time, about and (sorted(about[0].items()), *about[1:])))
+        for labels, value, time, about in spelled
+    )
 
 
 def by_text_client(body: str) -> list[Sample]:
     return [
-        ({"__name__": one.name, **one.labels}, float(one.value), one.timestamp and round(one.timestamp * 1000), None)
+        (
+            {"__name__": one.name, **one.labels},
+            float(one.value),
+            None if one.timestamp is None else round(float(one.timestamp) * 1000),
+            None,
+        )
         for family in parser.text_string_to_metric_families(body)
         for one in family.samples
     ]

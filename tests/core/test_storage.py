@@ -330,6 +330,31 @@ def test_damage_costs_what_it_hit_and_is_reported(full: Path, kind: str, damage:
     assert (1000, 5.0) in read(Storage(str(full)))["a/1"]
 
 
+@pytest.mark.parametrize("name", ["catalog", "tombstones"])
+@pytest.mark.parametrize("damage", ["flipped", "empty", "cut"])
+def test_a_damaged_header_costs_no_entry_behind_it(full: Path, name: str, damage: str) -> None:
+    storage = Storage(str(full))
+    storage.delete([[("__name__", "=", "b")]], 0, 1000)
+    storage.close()
+    path = full / name
+    data = path.read_bytes()
+    path.write_bytes({"flipped": b"b" + data[1:], "empty": b"", "cut": data[:7]}[damage])
+    for opened in range(2):
+        storage = Storage(str(full))
+        assert bool(storage.losses()) == (opened == 0 or (name == "catalog" and damage != "flipped"))
+        left = read(storage)
+        if damage == "flipped":
+            assert set(left) == {"a/1", "c/1"}
+        else:
+            assert set(left) == ({"a/1", "b/1", "c/1"} if name == "tombstones" else set())
+        storage.close()
+    storage = Storage(str(full))
+    Way.rows(storage, 2000, {"new/1": 5.0})
+    storage.delete([[("__name__", "=", "a")]], 0, 1000)
+    storage.close()
+    assert read(Storage(str(full)), start=2000)["new/1"] == [(2000, 5.0)]
+
+
 def test_a_newer_version_is_refused(full: Path) -> None:
     path = full / "catalog"
     data = bytearray(path.read_bytes())

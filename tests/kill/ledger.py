@@ -78,7 +78,7 @@ class Ledger:
     def hear(self, words: list[str]) -> None:
         match words:
             case ["begin", first, last]:
-                self.begun = int(last)
+                self.begun = max(self.begun, int(last))
                 self._begun.append(all_of(int(first), int(last)))
                 self._refused.clear()
             case ["refused", step, writer]:

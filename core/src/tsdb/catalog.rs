@@ -1,8 +1,8 @@
 //! The catalog: what the ids in logs and chunks mean.
 //!
 //! One file of frames, each with entries; it only grows while the server runs, and is written anew at a start when much of
-//! it is about series that are gone. It is synced before any log or chunk that refers to it, so an id is never without
-//! its meaning. Blocks need no catalog.
+//! it is about series that are gone. It is synced before any log that refers to it, and written before any chunk that
+//! does, so a kill leaves no id without its meaning. Blocks need no catalog.
 //!
 //! ```text
 //! frame payload:    texts (see texts.rs) | entry…                (all numbers are varints)
@@ -211,16 +211,19 @@ pub struct Known {
 /// Reads the catalog in a folder, or starts one.
 pub fn open(path: &Path, sets: &ColumnSets) -> Result<(Catalog, Known)> {
     if !path.exists() {
-        let mut file = FrameFile::create(frame::CATALOG, path)?;
-        file.sync()?;
-        path.parent().map_or(Ok(()), disk::sync_folder)?;
+        let file = FrameFile::create_whole(frame::CATALOG, path)?;
         return Ok((Catalog { file, entries: Vec::new(), texts: Texts::default() }, Known::default()));
     }
-    let bytes = frame::read(path)?;
-    let known = read(path, &bytes, sets)?;
+    let mut bytes = frame::read(path)?;
+    let mended = frame::mend_header(frame::CATALOG, &mut bytes, path)?;
+    let mut known = read(path, &bytes, sets)?;
+    known.lost += mended;
     if known.lost > 0 {
         sets.skip_ids(LOST_IDS);
         frame::keep_damaged(path)?;
+    }
+    if mended > 0 {
+        disk::replace(path, &bytes[..known.good_end])?;
     }
     let file = FrameFile::resume(path, known.good_end)?;
     Ok((Catalog { file, entries: Vec::new(), texts: Texts::default() }, known))

@@ -223,6 +223,9 @@ impl ChunkFiles {
         each: &mut dyn FnMut(Sealed) -> Result<()>,
         lost: &mut dyn FnMut(String),
     ) -> Result<ChunkFiles> {
+        for (_, path) in disk::numbered(folder, "new")? {
+            disk::remove(&path)?;
+        }
         let found = disk::numbered(folder, "chunks")?;
         let last = found.last().map(|f| f.0);
         let mut files = Vec::new();
@@ -305,9 +308,13 @@ impl ChunkFiles {
     fn create(&self, now: i64, room: u64) -> Result<Writing> {
         let number = self.next.fetch_add(1, Relaxed);
         let path = self.folder.join(format!("{number:08}.chunks"));
-        let file = DiskFile::create(&path)?;
+        // Nobody sees it without its header.
+        let fresh = path.with_extension("new");
+        let file = DiskFile::create(&fresh)?;
         file.write_at(&header(CHUNKS), 0)?;
         file.set_length(HEADER_BYTES as u64 + FILE_BYTES.max(room))?;
+        disk::rename(&fresh, &path)?;
+        let file = DiskFile::open(&path)?;
         disk::sync_folder(&self.folder)?;
         let mapped = Arc::new(ChunkFile::map(number, &path, file.file(), HEADER_BYTES as u64)?);
         self.files.lock().push(mapped.clone());

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::disk::DiskFile;
+use super::disk::{self, DiskFile};
 use super::varint::Cursor;
 use super::{Result, StorageError};
 
@@ -66,6 +66,20 @@ pub fn check_header(kind: Kind, bytes: &[u8], path: &Path) -> Result<u64> {
         return Err(StorageError::Newer { what: what(), reason });
     }
     Ok(features)
+}
+
+/// Puts the right header before the frames of a file whose own is damaged, and says how many bytes that were: it costs no
+/// frame. A newer file is refused.
+pub fn mend_header(kind: Kind, bytes: &mut Vec<u8>, path: &Path) -> Result<usize> {
+    match check_header(kind, bytes, path) {
+        Ok(_) => Ok(0),
+        Err(e @ StorageError::Newer { .. }) => Err(e),
+        Err(_) => {
+            bytes.resize(bytes.len().max(HEADER_BYTES), 0);
+            bytes[..HEADER_BYTES].copy_from_slice(&header(kind));
+            Ok(HEADER_BYTES)
+        }
+    }
 }
 
 pub fn put_frame(out: &mut Vec<u8>, payload: &[u8]) {
@@ -135,6 +149,12 @@ impl FrameFile {
         let mut out = FrameFile { file: DiskFile::create(path)?, length: 0, dirty: false };
         out.append(&header(kind))?;
         Ok(out)
+    }
+
+    /// A file of its own that is never seen without its header, durable from the first moment.
+    pub fn create_whole(kind: Kind, path: &Path) -> Result<FrameFile> {
+        disk::replace(path, &header(kind))?;
+        FrameFile::resume(path, HEADER_BYTES)
     }
 
     /// Opens at the end of the last whole frame; what lies behind it is cut off.

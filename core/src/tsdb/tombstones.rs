@@ -38,8 +38,8 @@ impl Tombstones {
     pub fn open(path: &Path, lost: &mut dyn FnMut(String)) -> Result<Tombstones> {
         let mut known = HashMap::default();
         if path.exists() {
-            let bytes = frame::read(path)?;
-            frame::check_header(frame::TOMBSTONES, &bytes, path)?;
+            let mut bytes = frame::read(path)?;
+            let mended = frame::mend_header(frame::TOMBSTONES, &mut bytes, path)?;
             let mut frames = Frames::new(&bytes);
             let mut damaged = 0;
             for (_, payload) in frames.by_ref() {
@@ -47,7 +47,7 @@ impl Tombstones {
                     damaged += payload.len();
                 }
             }
-            damaged += frames.lost;
+            damaged += frames.lost + mended;
             if damaged > 0 {
                 let aside = frame::keep_damaged(path)?;
                 lost(format!(
@@ -55,6 +55,9 @@ impl Tombstones {
                     path.display(),
                     aside.display()
                 ));
+            }
+            if mended > 0 {
+                disk::replace(path, &bytes)?;
             }
         }
         Ok(Tombstones { path: path.to_owned(), known: RwLock::new(known) })
@@ -83,7 +86,7 @@ impl Tombstones {
         let mut known = self.known.write();
         let mut file = match self.path.exists() {
             true => FrameFile::resume(&self.path, self.path.metadata().map_or(0, |m| m.len()) as usize)?,
-            false => FrameFile::create(frame::TOMBSTONES, &self.path)?,
+            false => FrameFile::create_whole(frame::TOMBSTONES, &self.path)?,
         };
         let mut framed = Vec::new();
         for part in deleted.chunks(PART) {
