@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from bellbuoy.tsdb import LabelSets, Storage
+from bellbuoy.tsdb_tools.errors import DamagedError
 from bellbuoy.tsdb_tools.tables import size_text, table, time_text
 from tests.tsdb_tools.conftest import tsdb
 from tests.tsdb_tools.test_blocks import promtool
@@ -117,6 +120,30 @@ def test_a_damaged_folder_is_analyzed_as_far_as_it_is_whole(tmp_path: Path, caps
     found = analyzed(tmp_path, capsys)
     assert [one["name"] for one in found["metrics"]] == ["a"]
     assert [loss for loss in found["losses"] if str(path) in loss]
+
+
+def test_files_that_are_missing_are_said_to_be(
+    exploded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(exploded, tmp_path / "data"))
+    for part in ("chunks", "wal"):
+        shutil.rmtree(folder / part)
+    assert 1690 <= analyzed(folder, capsys)["series"] <= 1810
+    (folder / "catalog").unlink()
+    assert "catalog" in analyzed(folder, capsys)["losses"][0]
+    shutil.rmtree(folder / "blocks")
+    with pytest.raises(DamagedError, match="it is no data folder"):
+        tsdb("analyze", "--storage.path", folder)
+
+
+def test_a_reader_that_goes_away_is_no_mistake(exploded: Path) -> None:
+    command = [sys.executable, "-m", "bellbuoy", "tsdb", "list", "--storage.path", str(exploded)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_blocks_and_the_rest_are_listed(exploded: Path, capsys: pytest.CaptureFixture[str]) -> None:

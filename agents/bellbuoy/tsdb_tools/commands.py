@@ -101,11 +101,13 @@ def archive(options: Options, stopped: Callable[[], bool]) -> None:
 
 
 def _print(options: Options, for_programs: Any, for_people: Callable[[], str]) -> None:
-    if options.format == "json":
-        sys.stdout.write(orjson.dumps(for_programs, option=orjson.OPT_INDENT_2).decode() + "\n")
-    else:
-        sys.stdout.write(for_people())
-    sys.stdout.flush()
+    told = orjson.dumps(for_programs, option=orjson.OPT_INDENT_2).decode() + "\n" if options.format == "json" else ""
+    try:
+        sys.stdout.write(told or for_people())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads it has seen enough, as `head` does; nothing may be written at the program's end, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def export(options: Options, stopped: Callable[[], bool]) -> None:

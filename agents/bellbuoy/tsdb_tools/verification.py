@@ -52,7 +52,7 @@ def _with_unknown_ids(folder: Path, found: list[DataFile]) -> list[DataFile]:
         else DataFile("catalog", folder / "catalog", 0, 0, {}, {}, (Damage(0, "it is missing"),))
     )
     missing = [
-        f"{len(lost):,} {name}" for name, of in used.items() if (lost := of - catalog.ids.get(name, frozenset()))
+        f"{len(lost):,} of the {name}" for name, of in used.items() if (lost := of - catalog.ids.get(name, frozenset()))
     ]
     if not missing:
         return found

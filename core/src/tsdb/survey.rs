@@ -7,7 +7,7 @@
 //! the log, as at a start. Samples that are deleted but still there count: they take their room. A pack's or a chunk's
 //! bytes are shared out by what each of its columns takes of it before compression.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
@@ -321,10 +321,19 @@ impl Recent<'_> {
 /// Told of how far it is: what is being read, how many are done, how many there are; false ends it.
 type Tell<'a> = dyn FnMut(&str, usize, usize) -> bool + 'a;
 
+/// The files of a folder; none when an older program, or a loss, left none.
+fn numbered(folder: &Path, extension: &str) -> Result<Vec<(u64, PathBuf)>> {
+    if folder.exists() {
+        disk::numbered(folder, extension)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
 /// What of the folder's blocks is to be read; fails when one goes away meanwhile.
 fn blocks(folder: &Path, losses: &mut Vec<String>) -> Result<Vec<Arc<Block>>> {
     let mut found = Vec::new();
-    for (number, path) in disk::numbered(folder, "block")? {
+    for (number, path) in numbered(folder, "block")? {
         match Block::open(number, &path) {
             Ok(block) => found.push(Arc::new(block)),
             Err(e @ StorageError::File { .. }) => return Err(e),
@@ -344,8 +353,8 @@ fn deleted(error: &StorageError, path: &Path) -> bool {
 pub fn survey(folder: &Path, selectors: Vec<Selector>, start: i64, end: i64, tell: &mut Tell<'_>) -> Result<Survey> {
     let mut survey = Survey { selectors, start, end, ..Survey::default() };
     // Chunk files first: what a server moves to blocks meanwhile is found in these.
-    let chunk_files = disk::numbered(&folder.join("chunks"), "chunks")?;
-    let segments = disk::numbered(&folder.join("wal"), "wal")?;
+    let chunk_files = numbered(&folder.join("chunks"), "chunks")?;
+    let segments = numbered(&folder.join("wal"), "wal")?;
     let mut tries = 1..;
     let blocks = loop {
         survey.losses.clear();
@@ -355,13 +364,14 @@ pub fn survey(folder: &Path, selectors: Vec<Selector>, start: i64, end: i64, tel
         }
     };
     let path = folder.join("catalog");
-    let known = catalog::read(&path, &frame::read(&path)?, &ColumnSets::default()).or_else(|e| match e {
-        StorageError::Corrupt { .. } => {
-            survey.losses.push(e.to_string());
-            Ok(Known::default())
-        }
-        other => Err(other),
-    })?;
+    let known =
+        frame::read(&path).and_then(|bytes| catalog::read(&path, &bytes, &ColumnSets::default())).or_else(|e| match e {
+            StorageError::Corrupt { .. } | StorageError::File { .. } => {
+                survey.losses.push(e.to_string());
+                Ok(Known::default())
+            }
+            other => Err(other),
+        })?;
     let mut recent = Recent {
         known: &known,
         frontier: blocks.iter().map(|b| b.span.end).max().unwrap_or(i64::MIN),
