@@ -158,4 +158,6 @@ class Server:
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")[:300]
             raise BenchmarkError(f"cannot ask {self.kind.name} for {path}: {error.code}: {said}") from error
+        except TimeoutError as error:
+            raise BenchmarkError(f"cannot ask {self.kind.name} for {path}: no answer in {_ANSWER_SECONDS} s") from error
         return body.decode()
