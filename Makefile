@@ -132,6 +132,11 @@ demo-down: $(READY) ## removes all of the demo
 bench-ingest: $(READY) ## CPU a sample and memory of scraping, against Prometheus 3.16
 	$(PYTHON) -m bench.ingest
 
+.PHONY: bench-growth
+bench-growth: $(READY) ## cost a sample of scraping and storing at 10 k, 100 k and 1 M series, and how it grows
+	$(PYTHON) -m bench.ingest --series 10000 --series 100000 --series 1000000
+	$(PYTHON) -m bench.storage --input shared --series 10000 --series 100000 --series 1000000
+
 .PHONY: bench-storage
 bench-storage: $(READY) ## memory, disk, log, restart and reading of the storage, against Prometheus 3.16
 	$(PYTHON) -m bench.storage

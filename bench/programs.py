@@ -73,6 +73,9 @@ class Program:
 PROMETHEUS = Program("prometheus", _HERE / "prometheus", "github.com/prometheus/prometheus/cmd/prometheus")
 REPLAY = Program("replay", _HERE / "replay", ".")
 TSDB = Program("tsdb", _HERE / "tsdb", ".")
+_VICTORIA = "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics"
+VICTORIA = Program("victoria-metrics", _HERE / "victoria", _VICTORIA)
+VICTORIA_STORAGE = Program("victoria-storage", _HERE / "victoria", ".")
 
 
 @contextmanager

@@ -6,10 +6,12 @@ client gets depends on the target and the second only, so that all who scrape th
 """
 
 import itertools
+import json
 import lzma
 import socket
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,18 @@ RECORDINGS = Path(__file__).resolve().parent / "recordings"
 # Of four targets, two are nodes.
 _MIX = ("node", "app", "node", "ksm")
 _READY_SECONDS = 120
+# Pods that one Deployment has; of so many one is replaced at a time.
+_PODS = 35
+# Every action of relabeling that costs something: of targets, and of each series once it is known.
+_RELABELINGS = [
+    {"source_labels": ["__address__"], "regex": r"127\.0\.(\d+)\.\d+:\d+", "target_label": "subnet"},
+    {"source_labels": ["__address__"], "modulus": 8, "target_label": "part", "action": "hashmod"},
+]
+_METRIC_RELABELINGS = [
+    {"source_labels": ["__name__"], "regex": "go_gc_.*|node_scrape_collector_.*", "action": "drop"},
+    {"source_labels": ["device"], "regex": "(.+)", "target_label": "dev"},
+    {"regex": "device", "action": "labeldrop"},
+]
 # Before each body: when it was scraped, in Unix seconds, and how long it is.
 _SCRAPE_HEADER = struct.Struct("<dI")
 
@@ -37,6 +51,26 @@ def scrapes(recording: Path) -> Iterator[tuple[float, bytes]]:
             yield at, body
 
 
+def shaped(body: bytes, *, series: int | None, openmetrics: bool) -> bytes:
+    """A body's first series; and as OpenMetrics, each bucket with an exemplar that changes with its count."""
+    out, left = [], series
+    for line in body.splitlines():
+        if line.startswith(b"#"):
+            # OpenMetrics has another word for it.
+            out.append(
+                line.removesuffix(b" untyped") + b" unknown" if openmetrics and line.endswith(b" untyped") else line
+            )
+            continue
+        if left is not None:
+            if left == 0:
+                break
+            left -= 1
+        if openmetrics and b"_bucket{" in line:
+            line += b' # {trace_id="%016x"} 0.25' % zlib.crc32(line)
+        out.append(line)
+    return b"\n".join([*out, b"# EOF", b""] if openmetrics else [*out, b""])
+
+
 @dataclass(frozen=True)
 class Targets:
     """So many targets at one port of many addresses."""
@@ -45,23 +79,49 @@ class Targets:
     port: int
     scrapes: int | None = None
     """How many of each recording they show before they begin again; None for all."""
+    series: int | None = None
+    """How many of a body they show; None for all."""
+    openmetrics: bool = False
+    """With exemplars, and scraped with relabeling."""
 
-    def scrape_configs(self, *, compression: bool) -> list[dict[str, Any]]:
-        """One job a recording, as prometheus.yml has them."""
-        addresses: dict[str, list[str]] = {name: [] for name in dict.fromkeys(_MIX)}
+    def _jobs(self) -> dict[str, list[tuple[int, str]]]:
+        """Number and address of each target, by its recording."""
+        jobs: dict[str, list[tuple[int, str]]] = {name: [] for name in dict.fromkeys(_MIX)}
         for i in range(self.count):
-            addresses[_MIX[i % len(_MIX)]].append(f"127.0.{1 + i // 250}.{1 + i % 250}:{self.port}")
+            jobs[_MIX[i % len(_MIX)]].append((i, f"127.0.{1 + i // 250}.{1 + i % 250}:{self.port}"))
+        return {name: targets for name, targets in jobs.items() if targets}
+
+    def scrape_configs(self, *, plain: Mapping[str, Any], pods: Path | None = None) -> list[dict[str, Any]]:
+        """One job a recording, as prometheus.yml has them; with `pods`, a folder, from the files that are there."""
+
+        def discovery(name: str, targets: list[tuple[int, str]]) -> dict[str, Any]:
+            if pods is not None:
+                return {"file_sd_configs": [{"files": [str(pods / f"{name}.json")], "refresh_interval": "1s"}]}
+            return {"static_configs": [{"targets": [address for _, address in targets]}]}
+
+        more = {"relabel_configs": _RELABELINGS, "metric_relabel_configs": _METRIC_RELABELINGS}
         return [
             {
                 "job_name": name,
                 "metrics_path": f"/{name}",
-                "static_configs": [{"targets": targets}],
-                # On by default, and before 2.49 no setting.
-                **({} if compression else {"enable_compression": False}),
+                **discovery(name, targets),
+                **(more if self.openmetrics else {}),
+                **plain,
             }
-            for name, targets in addresses.items()
-            if targets
+            for name, targets in self._jobs().items()
         ]
+
+    def write_pods(self, folder: Path, turn: int) -> None:
+        """Each target as a pod; with each turn one of 35 has another name."""
+        for name, targets in self._jobs().items():
+            groups = []
+            for i, address in targets:
+                # How often this one was replaced by then.
+                times = (turn + _PODS - 1 - i % _PODS) // _PODS
+                groups.append({"targets": [address], "labels": {"pod": f"pod-{i}-{times}"}})
+            fresh = folder / f".{name}.json"
+            fresh.write_text(json.dumps(groups))
+            fresh.rename(folder / f"{name}.json")
 
     def serve(self, folder: Path) -> Process:
         """The process that is the targets."""
@@ -70,9 +130,11 @@ class Targets:
             path = folder / f"{name}.rec"
             with path.open("wb") as file:
                 for at, body in itertools.islice(scrapes(RECORDINGS / f"{name}.rec.xz"), self.scrapes):
-                    file.write(_SCRAPE_HEADER.pack(at, len(body)) + body)
+                    shown = shaped(body, series=self.series, openmetrics=self.openmetrics)
+                    file.write(_SCRAPE_HEADER.pack(at, len(shown)) + shown)
             files.append(str(path))
-        command = [str(REPLAY.path()), "--targets", str(self.count), "--port", str(self.port), *files]
+        command = [str(REPLAY.path()), "--targets", str(self.count), "--port", str(self.port)]
+        command += [*(["--openmetrics"] if self.openmetrics else []), *files]
         return Process(command, log=folder / "replay.log")
 
     @staticmethod

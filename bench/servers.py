@@ -1,8 +1,8 @@
-"""The two servers that are compared: how each is started on a prometheus.yml, and what each says of itself.
+"""The servers that are compared: how each is started on a prometheus.yml, and what each says of itself.
 
 Samples are counted by each server's own counter of what it appended, those it adds to a scrape (`up` and the like)
-included: both add the same five. The reference is Prometheus 3.16, built from its pinned module, unless another program
-of it is given.
+included: Bellbuoy and Prometheus add the same five, VictoriaMetrics a few more. The reference is Prometheus 3.16, built
+from its pinned module, unless another program of it is given.
 """
 
 import json
@@ -12,12 +12,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BenchmarkError
 from bench.processes import Process
-from bench.programs import PROMETHEUS
+from bench.programs import PROMETHEUS, VICTORIA
 
 _ANSWER_SECONDS = 120
 _READY_SECONDS = 60
@@ -32,17 +34,26 @@ class Kind:
     appended: str
     """Its counter of samples that it stored; a metric's name."""
     command: tuple[str, ...]
+    config_flag: str = "config.file"
+    listen_flag: str = "web.listen-address"
+    ready: str = "/-/ready"
+    # On by default, and in Prometheus before 2.49 no setting.
+    plain: Mapping[str, Any] = field(default_factory=lambda: {"enable_compression": False})
+    """What a scrape configuration says to be shown bodies as they are."""
+    features: tuple[str, ...] = ()
+    """Flags that let it store all that it can."""
 
-    def start(self, folder: Path, *, configuration: str, port: int) -> "Server":
+    def start(self, folder: Path, *, configuration: str, port: int, features: bool = False) -> "Server":
         """A server with an empty storage; it is ready soon."""
         folder.mkdir(parents=True)
         file, storage = folder / "prometheus.yml", folder / "data"
         file.write_text(configuration)
         command = [
             *self.command,
-            f"--config.file={file}",
+            f"--{self.config_flag}={file}",
             f"--{self.storage_flag}={storage}",
-            f"--web.listen-address=127.0.0.1:{port}",
+            f"--{self.listen_flag}=127.0.0.1:{port}",
+            *(self.features if features else ()),
         ]
         return Server(self, Process(command, log=folder / "log"), f"http://127.0.0.1:{port}", storage)
 
@@ -58,7 +69,33 @@ OURS = Kind(
 def theirs(program: Path | None = None) -> Kind:
     """Prometheus: this program of it, or the pinned one, which is built first if need be."""
     command = (str(program or PROMETHEUS.path()),)
-    return Kind("prometheus", "storage.tsdb.path", "prometheus_tsdb_head_samples_appended_total", command)
+    features = ("--enable-feature=exemplar-storage,metadata-wal-records",)
+    counter = "prometheus_tsdb_head_samples_appended_total"
+    return Kind("prometheus", "storage.tsdb.path", counter, command, features=features)
+
+
+def victoria() -> Kind:
+    """VictoriaMetrics, single-node; it is built first if need be. Raises BenchmarkError where that fails."""
+    more = (
+        # It has not all that a prometheus.yml may say.
+        "--promscrape.config.strictParse=false",
+        "--promscrape.fileSDCheckInterval=1s",
+        # What was scraped last is asked for.
+        "--search.latencyOffset=0s",
+        "--search.disableCache",
+        "--loggerLevel=WARN",
+        "--retentionPeriod=15d",
+    )
+    return Kind(
+        "victoriametrics",
+        "storageDataPath",
+        "vm_rows_inserted_total",
+        (str(VICTORIA.path()), *more),
+        config_flag="promscrape.config",
+        listen_flag="httpListenAddr",
+        ready="/health",
+        plain={"disable_compression": True},
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +119,7 @@ class Server:
         while True:
             self.process.check()
             try:
-                self._get("/-/ready")
+                self._get(self.kind.ready)
             except (OSError, BenchmarkError):
                 if time.monotonic() > deadline:
                     raise

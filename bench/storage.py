@@ -1,9 +1,13 @@
-"""What storing costs: memory, disk, log, restart, reading, ours beside Prometheus. `make bench-storage` runs it.
+"""What storing costs: memory, disk, log, restart, reading, ours beside Prometheus and VictoriaMetrics.
+
+`make bench-storage` runs it.
 
 No network and no parsing: a program for each storage appends the same rows, at the same timestamps, in the same order,
 as fast as it can. By the samples' time it does what its server does by the clock: commits, tidying, compaction. It
-selects one metric from the head and from blocks, is killed, and started again. Both must give the same samples, bit by
-bit, or there is no result. The last line is for machines.
+selects one metric from the head and from blocks. For the restart it has only a log: it is killed, and started again.
+Prometheus must give the same samples as ours, bit by bit, or there is no result; VictoriaMetrics, which rounds, as
+many, or its column is empty and a line says why. With several sizes a line tells how costs grow. The last is for
+machines.
 """
 
 import argparse
@@ -26,7 +30,7 @@ import numpy as np
 
 from bellbuoy.exposition.text import parse
 from bench.errors import BenchmarkError
-from bench.programs import TSDB
+from bench.programs import TSDB, VICTORIA_STORAGE, Program
 from bench.replay import RECORDINGS, scrapes
 from bench.storage_input import INTERVAL_MILLISECONDS, NAN_BITS, STALE_BITS, STRIDE, Recording, write
 
@@ -39,6 +43,10 @@ _BLOCK_HOURS = 2
 _LEAST_HOURS = 3.05
 _INPUTS = ("shared", "distinct")
 _OURS = (sys.executable, "-m", "bench.storage_ours")
+# Rows of each series that are in the log when the program is killed.
+_LOGGED_SCRAPES = 20
+# How far counts may differ from those of one that leaves NaNs out.
+_TOLERANCE = 0.03
 # A target's place within the interval is in whole milliseconds: no two may share one.
 _MOST_TARGETS = 1000
 
@@ -54,9 +62,11 @@ class Figure:
     title: str
     unit: str
 
-    def of(self, lines: Lines, series: int) -> float:
-        """The figure, lower is better."""
+    def of(self, lines: Lines, series: int) -> float | None:
+        """The figure, lower is better; None where there is no such thing."""
         loaded, reopened = lines["loaded"], lines["reopened"]
+        if self.name == "wal" and "wal_samples" not in loaded:
+            return None
         match self.name:
             case "rss":
                 return float(loaded["peak_bytes"] / series)
@@ -149,21 +159,24 @@ def _program(command: Sequence[str], log: Path) -> Iterator[Iterator[dict[str, A
             process.kill()
 
 
-def measure(command: Sequence[str], arguments: Sequence[str], folder: Path) -> Lines:
-    """One program with an empty storage: load, kill, reopen."""
+def measure(command: Sequence[str], arguments: Sequence[str], folder: Path, *, scrapes: int) -> Lines:
+    """One program with an empty storage: load; and with another: log, kill, reopen."""
     folder.mkdir(parents=True)
     found: dict[str, dict[str, Any]] = {}
-    more = [f"--data={folder / 'data'}", *arguments]
-    with _program([command[0], *command[1:], "load", *more], folder / "log") as lines:
-        for line in lines:
-            found[line["phase"]] = line
-            if line["phase"] == "select_blocks":
-                break
-    with _program([command[0], *command[1:], "reopen", *more], folder / "log") as lines:
-        found.update((line["phase"], line) for line in lines)
-    if missing := {"loaded", "select_head", "select_blocks", "reopened"} - set(found):
-        raise BenchmarkError(f"cannot go on: {command[0]} said nothing of {', '.join(sorted(missing))}")
+
+    def run(action: str, until: str, *more: str) -> None:
+        with _program([*command, action, *more, *arguments], folder / "log") as lines:
+            for line in lines:
+                found[line["phase"]] = line
+                if line["phase"] == until:
+                    return
+        raise BenchmarkError(f"cannot go on: {command[0]} {action} said nothing of {until}")
+
+    run("load", "select_blocks", f"--data={folder / 'data'}", f"--scrapes={scrapes}")
     shutil.rmtree(folder / "data")
+    for action, until in (("log", "logged"), ("reopen", "reopened")):
+        run(action, until, f"--data={folder / 'logged'}", f"--scrapes={_LOGGED_SCRAPES}")
+    shutil.rmtree(folder / "logged")
     return found
 
 
@@ -173,6 +186,7 @@ def compare(ours: Lines, theirs: Lines) -> None:
         "loaded": ("samples", "block_samples"),
         "select_head": ("samples", "checksum"),
         "select_blocks": ("samples", "checksum"),
+        "logged": ("samples",),
         "reopened": ("samples", "checksum"),
     }.items():
         for key in keys:
@@ -181,29 +195,38 @@ def compare(ours: Lines, theirs: Lines) -> None:
                 raise BenchmarkError(f"cannot compare: {key} of {phase} are {our} and {their}")
 
 
+def compare_counts(ours: Lines, theirs: Lines) -> None:
+    """Raise if they did not find as many, but for NaNs, which VictoriaMetrics leaves out."""
+    for phase in ("loaded", "select_head", "select_blocks", "logged", "reopened"):
+        our, their = ours[phase]["samples"], theirs[phase]["samples"]
+        if abs(our - their) > _TOLERANCE * our:
+            raise BenchmarkError(f"samples of {phase} are {our} and {their}")
+
+
 def medians(runs: Sequence[Lines], series: int) -> dict[str, float]:
     """Each figure's, over the runs."""
-    return {one.name: statistics.median(one.of(lines, series) for lines in runs) for one in FIGURES}
+    found: dict[str, float] = {}
+    for one in FIGURES:
+        values = [value for lines in runs if (value := one.of(lines, series)) is not None]
+        if values:
+            found[one.name] = statistics.median(values)
+    return found
 
 
-def shown(kind: str) -> list[Figure]:
-    """Which figures an input gives: where all targets share label sets, ours holds fewer series to select from."""
-    return [one for one in FIGURES if kind != "shared" or not one.name.startswith("select")]
+Medians = Mapping[str, float]
 
 
-def table(kind: str, ours: Mapping[str, float], theirs: Mapping[str, float] | None) -> str:
-    """For people."""
-    rows = [(kind, "", "bellbuoy", "prometheus", "ratio")]
-    for one in shown(kind):
-        their = theirs and theirs[one.name]
+def table(kind: str, ours: Medians, theirs: Medians, third: Medians) -> str:
+    """For people. Of whom there are no figures, the place is empty."""
+
+    def shown(figures: Medians, name: str) -> str:
+        return f"{figures[name]:,.3f}" if name in figures else ""
+
+    rows: list[tuple[str, ...]] = [(kind, "", "bellbuoy", "prometheus", "ratio", "victoriametrics")]
+    for one in FIGURES:
+        ratio = f"{ours[one.name] / theirs[one.name]:.3f}" if one.name in theirs else ""
         rows.append(
-            (
-                one.title,
-                one.unit,
-                f"{ours[one.name]:,.3f}",
-                f"{their:,.3f}" if their else "",
-                f"{ours[one.name] / their:.3f}" if their else "",
-            )
+            (one.title, one.unit, *(shown(who, one.name) for who in (ours, theirs)), ratio, shown(third, one.name))
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
@@ -215,12 +238,20 @@ def table(kind: str, ours: Mapping[str, float], theirs: Mapping[str, float] | No
     )
 
 
-def ratios(found: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]) -> str:
-    """For machines: ours over theirs, by input. Of distinct series the names end in `_distinct`, but for selects."""
+def growth(name: str, sizes: Sequence[int], medians_of: Sequence[Medians]) -> str:
+    """How a cost goes up from the first size to the last."""
+    steps = ", ".join(
+        f"{size:,} series {figures[name]:.3f} µs" for size, figures in zip(sizes, medians_of, strict=True)
+    )
+    return f"processor a sample: {steps}: {medians_of[-1][name] / medians_of[0][name] - 1:+.0%}"
+
+
+def ratios(found: Mapping[str, tuple[Medians, Medians]]) -> str:
+    """For machines: ours over theirs, by input. Of distinct series the names end in `_distinct`."""
     parts = []
     for kind, (ours, theirs) in found.items():
-        for one in shown(kind):
-            name = one.name if kind == "shared" or one.name.startswith("select") else f"{one.name}_distinct"
+        for one in FIGURES:
+            name = one.name if kind == "shared" else f"{one.name}_distinct"
             parts.append(f"{name}={ours[one.name] / theirs[one.name]:.3f}")
     return "ratios: " + " ".join(parts)
 
@@ -231,23 +262,86 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--targets", type=int, default=10, help="of about 1,000 series each (default: %(default)s)")
-    size.add_argument("--series", type=int, help="the same, as a number of series: 10000, 100000, 1000000")
+    size.add_argument(
+        "--series",
+        type=int,
+        action="append",
+        help="the same, as a number of series: 10000, 100000, 1000000; with several of them costs are compared",
+    )
     parser.add_argument("--hours", type=float, default=3.1, help="of samples, every 15 s (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=1, help="interleaved; medians are shown (default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=20, help="selects in a run, median (default: %(default)s)")
     parser.add_argument("--input", choices=_INPUTS, action="append", help="may be repeated (default: both)")
     parser.add_argument("--folder", type=Path, help="for the storages (default: a temporary one)")
-    parser.add_argument("--ours-only", action="store_true", help="without Prometheus, and without ratios")
+    parser.add_argument("--ours-only", action="store_true", help="without peers, and without ratios")
+    parser.add_argument("--no-victoria", action="store_true", help="without VictoriaMetrics")
     args = parser.parse_args(arguments)
-    if args.series is not None:
-        args.targets = max(1, args.series // 1000)
+    args.sizes = [max(1, series // 1000) for series in args.series] if args.series else [args.targets]
     if args.hours < _LEAST_HOURS:
         parser.error(f"--hours is {args.hours:g}: give {_LEAST_HOURS} or more, so that both have made a block")
-    if not 1 <= args.targets <= _MOST_TARGETS:
-        parser.error(f"{args.targets} targets: give 1 to {_MOST_TARGETS}")
+    for targets in args.sizes:
+        if not 1 <= targets <= _MOST_TARGETS:
+            parser.error(f"{targets} targets: give 1 to {_MOST_TARGETS}")
     if args.runs < 1 or args.repeat < 1:
         parser.error("--runs and --repeat are at least 1")
     return args
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is measured: how often, where, and against whom."""
+
+    args: argparse.Namespace
+    folder: Path
+    peer: tuple[str, ...] | None
+    third: tuple[str, ...] | None
+
+    def of(self, kind: str, targets: int, series: int) -> tuple[Medians, Medians, Medians]:
+        """Of one input and size: ours, Prometheus's, VictoriaMetrics'; empty where there are none."""
+        scrape_count = round(self.args.hours * 3600_000 / INTERVAL_MILLISECONDS)
+        block = _BLOCK_HOURS * 3600
+        # In the future, so that no storage takes rows for old by its clock.
+        start = (int(time.time()) // block + 1) * block * 1000
+        common = [
+            f"--input={self.folder / 'rows'}",
+            f"--metric={_METRIC}",
+            f"--targets={targets}",
+            f"--start={start}",
+            f"--repeat={self.args.repeat}",
+        ]
+        ours = [*common, "--shared"] if kind == "shared" else common
+        runs: dict[str, list[Lines]] = {"ours": [], "theirs": [], "third": []}
+        third = self.third
+        for run in range(self.args.runs):
+            print(f"{kind}, {targets} targets, run {run + 1} of {self.args.runs}", file=sys.stderr)
+            place = self.folder / f"{kind}-{targets}-{run}"
+            mine = measure(_OURS, ours, place.with_name(f"{place.name}-ours"), scrapes=scrape_count)
+            runs["ours"].append(mine)
+            if self.peer:
+                runs["theirs"].append(
+                    measure(self.peer, common, place.with_name(f"{place.name}-theirs"), scrapes=scrape_count)
+                )
+                compare(mine, runs["theirs"][-1])
+            if third:
+                try:
+                    found = measure(third, common, place.with_name(f"{place.name}-third"), scrapes=scrape_count)
+                    compare_counts(mine, found)
+                    runs["third"].append(found)
+                except BenchmarkError as error:
+                    print(f"no figures of victoriametrics: {error}", file=sys.stderr)
+                    third = None
+            print(json.dumps({who: of[-1] if of else None for who, of in runs.items()}), file=sys.stderr)
+        mine_median, their_median, third_median = (medians(of, series) for of in runs.values())
+        return mine_median, their_median, third_median
+
+
+def _third(program: Program) -> tuple[str, ...] | None:
+    """One that is not built here is missing, and that is said."""
+    try:
+        return (str(program.path()),)
+    except BenchmarkError as error:
+        print(f"no figures of victoriametrics: {error}", file=sys.stderr)
+        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -256,50 +350,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Programs must not outlive a run that is told to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     kinds = [kind for kind in _INPUTS if kind in (args.input or _INPUTS)]
-    found: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
-    tables = []
+    found: dict[str, list[tuple[Medians, Medians]]] = {kind: [] for kind in kinds}
     folder = Path(tempfile.mkdtemp(prefix="bellbuoy-bench-", dir=args.folder))
+    sizes = []
     try:
         peer = None if args.ours_only else (str(TSDB.path()),)
+        third = None if args.ours_only or args.no_victoria else _third(VICTORIA_STORAGE)
         widths = prepare(folder / "rows")
-        series = sum(widths[i % len(widths)] for i in range(args.targets))
-        block = _BLOCK_HOURS * 3600
-        # In the future, so that no storage takes rows for old by its clock.
-        start = (int(time.time()) // block + 1) * block * 1000
-        common = [
-            f"--input={folder / 'rows'}",
-            f"--metric={_METRIC}",
-            f"--targets={args.targets}",
-            f"--scrapes={round(args.hours * 3600_000 / INTERVAL_MILLISECONDS)}",
-            f"--start={start}",
-            f"--repeat={args.repeat}",
-        ]
-        for kind in kinds:
-            runs: list[Lines] = []
-            peer_runs: list[Lines] = []
-            for run in range(args.runs):
-                print(f"{kind}, run {run + 1} of {args.runs}", file=sys.stderr)
-                ours = [*common, "--shared"] if kind == "shared" else common
-                runs.append(measure(_OURS, ours, folder / f"{kind}-{run}-ours"))
-                if peer:
-                    peer_runs.append(measure(peer, common, folder / f"{kind}-{run}-theirs"))
-                    compare(runs[-1], peer_runs[-1])
-                print(json.dumps({"ours": runs[-1], "theirs": peer_runs[-1] if peer else None}), file=sys.stderr)
-            median = medians(runs, series)
-            if peer:
-                found[kind] = median, medians(peer_runs, series)
-            tables.append(table(kind, median, found[kind][1] if peer else None))
+        run = _Run(args, folder, peer, third)
+        for targets in args.sizes:
+            series = sum(widths[i % len(widths)] for i in range(targets))
+            sizes.append(series)
+            tables = []
+            for kind in kinds:
+                ours, theirs, of_third = run.of(kind, targets, series)
+                found[kind].append((ours, theirs))
+                tables.append(table(kind, ours, theirs, of_third))
+            of = f"{series:,} series of {targets} targets, {args.hours:g} h"
+            print(f"{of}, {args.runs} runs, {os.cpu_count()} processors")
+            print("\n\n".join(tables), flush=True)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
     finally:
         shutil.rmtree(folder)
-    print(
-        f"{series:,} series of {args.targets} targets, {args.hours:g} h, {args.runs} runs, {os.cpu_count()} processors"
-    )
-    print("\n\n".join(tables))
-    if found:
-        print(ratios(found))
+    if len(sizes) > 1:
+        for kind in kinds:
+            for who, which in (("bellbuoy", 0), ("prometheus", 1)):
+                of_sizes = [pair[which] for pair in found[kind]]
+                if all(of_sizes):
+                    print(f"{who}, {kind}, {growth('append', sizes, of_sizes)}")
+    if peer:
+        # Of several sizes the last one's.
+        print(ratios({kind: pairs[-1] for kind, pairs in found.items()}))
     return 0
 
 

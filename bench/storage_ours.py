@@ -1,7 +1,8 @@
 """Appends rows to Bellbuoy's storage as its server would, and says what that took.
 
 The counterpart of bench/tsdb/main.go: same input, same order, same timestamps, same lines of JSON on standard output.
-`load` appends, queries, and waits to be killed; `reopen` opens what is left and asks for all last values.
+`load` appends, compacts, queries, and waits to be killed. `log` only appends, so that all is in the log, and waits to
+be killed; `reopen` opens what is left and asks for all last values.
 """
 
 import argparse
@@ -15,38 +16,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bellbuoy._core import LabelSets, Storage, Writer
+from bellbuoy._core import ABSENT_BITS, LabelSets, Storage, Writer
 from bench.storage_input import INTERVAL_MILLISECONDS, STALE_BITS, STRIDE, Recording, read
 
 _BLOCK = 2 * 3600 * 1000
 # The server's own thread does it each 30 s.
 _TIDY_EVERY = 2
-
-
-class _Labels:
-    """The label sets of a recording's rows: of all columns, and of what a row with gaps has."""
-
-    def __init__(self, recording: Recording, instance: str | None) -> None:
-        more = {} if instance is None else {"instance": instance}
-        self._all = LabelSets.from_dicts([{**one, **more} for one in recording.columns])
-        self._parts: dict[bytes, LabelSets] = {}
-
-    def of(self, present: NDArray[np.bool_]) -> LabelSets:
-        """Those of a row."""
-        if present.all():
-            return self._all
-        key = np.packbits(present).tobytes()
-        if key not in self._parts:
-            self._parts[key] = self._all.take(np.flatnonzero(present))
-        return self._parts[key]
+_ABSENT = np.uint64(ABSENT_BITS).view(np.float64)
 
 
 class _Target:
     """What a scrape loop keeps of one."""
 
-    def __init__(self, i: int, count: int, writer: Writer, recording: Recording, labels: _Labels, each: int) -> None:
+    def __init__(self, i: int, count: int, writer: Writer, recording: Recording, labels: LabelSets, each: int) -> None:
         self._writer = writer
         self._rows = recording.rows
         self._labels = labels
@@ -62,10 +45,11 @@ class _Target:
         """Append one row; returns how many samples, markers of what has gone included."""
         row = self._rows[(self._phase + scrape * INTERVAL_MILLISECONDS // 1000) % len(self._rows)]
         present = row.view(np.uint64) != STALE_BITS
-        labels = self._labels.of(present)
         gone = int(np.count_nonzero(self._present & ~present))
         self._present = present
-        return gone + self._writer.append(self.time(scrape, start), labels, row if present.all() else row[present])
+        # As the scraper does it: the columns stay, and what a scrape does not have is absent.
+        values = row if present.all() else np.where(present, row, _ABSENT)
+        return gone + self._writer.append(self.time(scrape, start), self._labels, values)
 
 
 def _processor() -> float:
@@ -100,22 +84,51 @@ def _ask_often(phase: str, storage: Storage, arguments: argparse.Namespace, star
     _say(phase, first_seconds=seconds[0], seconds=statistics.median_high(seconds), **answers[-1][1])
 
 
-def _load(arguments: argparse.Namespace) -> None:
+def _targets(storage: Storage, recordings: Sequence[Recording], *, count: int, shared: bool) -> list[_Target]:
+    """Where columns are shared the instance is the target's label; else it is one of each series."""
+    columns = [LabelSets.from_dicts(one.columns) for one in recordings] if shared else []
+    targets = []
+    for i in range(count):
+        of, instance = i % len(recordings), {"instance": f"target-{i:05}:9100"}
+        if shared:
+            labels, writer = columns[of], storage.writer("bench", instance)
+        else:
+            labels = LabelSets.from_dicts([one | instance for one in recordings[of].columns])
+            writer = storage.writer(instance["instance"])
+        targets.append(_Target(i, count, writer, recordings[of], labels, each=len(recordings)))
+    return targets
+
+
+def _open(arguments: argparse.Namespace) -> tuple[int, Storage, list[_Target]]:
+    """Memory before it, the empty storage, and its targets."""
     recordings = read(arguments.input)
     # Pages of the input count for both from the start.
     for one in recordings:
         one.rows.sum()
     at_start = _memory()["VmRSS"]
     storage = Storage(arguments.data)
-    shared = [_Labels(one, None) for one in recordings] if arguments.shared else []
-    targets = []
-    for i in range(arguments.targets):
-        of = i % len(recordings)
-        name = f"target-{i:05}:9100"
-        labels = shared[of] if shared else _Labels(recordings[of], name)
-        targets.append(
-            _Target(i, arguments.targets, storage.writer(name), recordings[of], labels, each=len(recordings))
-        )
+    return at_start, storage, _targets(storage, recordings, count=arguments.targets, shared=arguments.shared)
+
+
+def _log(arguments: argparse.Namespace) -> None:
+    _, storage, targets = _open(arguments)
+    samples = second = 0
+    for scrape in range(arguments.scrapes):
+        for target in targets:
+            at = target.time(scrape, arguments.start)
+            if at // 1000 != second:
+                second = at // 1000
+                storage.flush()
+            samples += target.scrape(scrape, arguments.start)
+    storage.flush()
+    if error := storage.last_error():
+        raise RuntimeError(error)
+    _say("logged", samples=samples)
+    signal.pause()
+
+
+def _load(arguments: argparse.Namespace) -> None:
+    at_start, storage, targets = _open(arguments)
     samples = block_samples = 0
     asking = compacting = 0.0
     second = 0
@@ -180,7 +193,7 @@ def _reopen(arguments: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; `python -m bench.storage` calls it."""
-    actions: dict[str, Callable[[argparse.Namespace], None]] = {"load": _load, "reopen": _reopen}
+    actions: dict[str, Callable[[argparse.Namespace], None]] = {"load": _load, "log": _log, "reopen": _reopen}
     parser = argparse.ArgumentParser(prog="python -m bench.storage_ours")
     parser.add_argument("action", choices=actions)
     parser.add_argument("--data", required=True)
@@ -190,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scrapes", type=int, required=True)
     parser.add_argument("--start", type=int, required=True)
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--shared", action="store_true", help="all targets have the same label sets")
+    parser.add_argument("--shared", action="store_true", help="all targets have the same columns")
     args = parser.parse_args(arguments)
     actions[args.action](args)
     return 0

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Matchers: TypeAlias = Sequence[tuple[str, str, str]]
 
 STALE_BITS: int
+ABSENT_BITS: int
+"""In a row that is written: no sample."""
+HISTOGRAM_MARK: int
+"""The upper 32 bits of a NaN that stands for a native histogram in an array of values; the lower 32 are its number."""
 
 class StorageError(Exception):
     """The data folder cannot be used, or a write failed. The text names the file, the reason and what to do."""
@@ -64,13 +68,88 @@ class LabelSets:
 class Selection:
     """Series and their samples in flat arrays: series i has samples `offsets[i]:offsets[i+1]`, ascending in time.
 
-    Values hold stale markers as they were stored. Series without a sample in the range are left out.
+    Values hold stale markers as they were stored. Series without a sample in the range are left out. Native histograms
+    lie among the other samples: the value of one is a NaN whose upper 32 bits are HISTOGRAM_MARK, and whose lower 32
+    are its number in `histograms`; however values are gathered, what they stand for goes with them. No other value
+    looks like that, and without any, `histograms` is empty.
     """
 
     labels: LabelSets
     offsets: NDArray[np.int64]
     timestamps: NDArray[np.int64]
     values: NDArray[np.float64]
+    histograms: Histograms
+
+@final
+class Histogram:
+    """A native histogram, immutable. Counts are floats; those of integer histograms are exact up to 2**53.
+
+    A span is `(offset, length)`: so many neighbouring buckets, from the end of the span before; the first one's offset
+    is the index of its first bucket. Equal if all of it is, bit by bit.
+    """
+
+    def __init__(
+        self,
+        *,
+        schema: int,
+        count: float,
+        sum: float,
+        zero_threshold: float = 0.0,
+        zero_count: float = 0.0,
+        positive_spans: Sequence[tuple[int, int]] = (),
+        positive_buckets: Sequence[float] = (),
+        negative_spans: Sequence[tuple[int, int]] = (),
+        negative_buckets: Sequence[float] = (),
+        custom_values: Sequence[float] = (),
+        counter_reset_hint: str = "unknown",
+        is_float: bool = False,
+    ) -> None:
+        """Raises ValueError for what Prometheus would not store either."""
+
+    @property
+    def schema(self) -> int:
+        """-4 to 8, or -53 for custom buckets."""
+
+    @property
+    def zero_threshold(self) -> float: ...
+    @property
+    def zero_count(self) -> float: ...
+    @property
+    def count(self) -> float: ...
+    @property
+    def sum(self) -> float: ...
+    @property
+    def positive_spans(self) -> list[tuple[int, int]]: ...
+    @property
+    def positive_buckets(self) -> NDArray[np.float64]:
+        """Absolute counts, one for each bucket of the spans."""
+
+    @property
+    def negative_spans(self) -> list[tuple[int, int]]: ...
+    @property
+    def negative_buckets(self) -> NDArray[np.float64]: ...
+    @property
+    def custom_values(self) -> NDArray[np.float64]:
+        """Upper bounds of custom buckets but the last one's, which is infinity; else empty."""
+
+    @property
+    def counter_reset_hint(self) -> str:
+        """`unknown`, `reset`, `not_reset` or `gauge`."""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its counts need not be whole."""
+
+    def buckets(self) -> list[tuple[float, float, bool, bool, float]]:
+        """`(lower, upper, lower inclusive, upper inclusive, count)` of all that are not empty, ascending."""
+
+@final
+class Histograms:
+    """A list of histograms that does not change."""
+
+    def __init__(self, histograms: Sequence[Histogram]) -> None: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int) -> Histogram: ...
 
 @final
 class Writer:
@@ -79,8 +158,9 @@ class Writer:
     def append(self, timestamp: int, labels: LabelSets, values: NDArray[np.float64]) -> int:
         """Store one sample for each label set; a series of the append before that is missing gets a stale marker.
 
-        Returns how many were stored. Of equal label sets the first wins. An append that is not later than the last
-        stores nothing.
+        Where a value has the bits ABSENT_BITS it is as if its label set were not given; whoever gives the same
+        LabelSets each time pays for no comparing. Returns how many were stored. Of equal label sets the first wins. An
+        append that is not later than the last stores nothing.
         """
 
 @final
@@ -94,13 +174,14 @@ class Storage:
         retention_seconds: float = 15 * 86400,
         retention_bytes: int = 0,
         commit_seconds: float = 1.0,
-        chunk_rows: int = 48,
+        chunk_rows: int = 120,
+        exemplars: int = 100_000,
         progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
         """Open or create the folder and replay its log. Raises StorageError; another process that holds it is one.
 
         `progress` is told what is being read ("block", "chunk file", "log segment"), how many of them are done and how
-        many there are (0: not known).
+        many there are (0: not known). `exemplars` is how many of them are held, of all series; 0 takes none.
         """
 
     def select(self, matchers: Matchers, start: int, end: int, *, max_samples: int = 0) -> Selection:
@@ -114,11 +195,28 @@ class Storage:
 
     def label_names(self, selectors: Sequence[Matchers], start: int, end: int) -> list[str]: ...
     def label_values(self, name: str, selectors: Sequence[Matchers], start: int, end: int) -> list[str]: ...
+    def exemplars(
+        self, selectors: Sequence[Matchers], start: int, end: int
+    ) -> list[tuple[dict[str, str], list[tuple[dict[str, str], float, int]]]]:
+        """Exemplars with start <= t <= end of the series that match any of the selectors.
+
+        By series, sorted by labels: `(labels, value, time)` of each, oldest first.
+        """
+
     def append(self, labels: LabelSets, timestamps: NDArray[np.int64], values: NDArray[np.float64]) -> int:
         """Store samples one by one, at any time and in any order: the general path. Returns how many were new."""
 
-    def writer(self, name: str) -> Writer:
-        """The group of this name that rules write to; the same name is the same group, after a restart too."""
+    def append_histograms(
+        self, labels: LabelSets, timestamps: NDArray[np.int64], histograms: Sequence[Histogram]
+    ) -> int:
+        """As `append`, of histograms. Of equal times the first sample wins, whatever it is."""
+
+    def writer(self, name: str, labels: Mapping[str, str] | None = None) -> Writer:
+        """The group of this name that rules write to; the same name and labels are the same group, after a restart too.
+
+        `labels` are a target's: each series that is appended has them, where it has none of that name. They are stored
+        once and not with each series, so that writers of equal label sets share these.
+        """
 
     def flush(self) -> None:
         """Write and fsync all that has been appended; returns when it is durable."""
@@ -153,6 +251,22 @@ class Storage:
     def stats(self) -> dict[str, int]:
         """Counts and sizes, by name: series, groups, column_sets, chunks, samples_appended, wal_bytes and so on."""
 
+    def blocks(self) -> list[dict[str, Any]]:
+        """Each block: number, start and end of its span (both -2**63: late samples), first and last time, samples, and
+        sources, the numbers of the blocks that it replaced."""
+
+    def block_metrics(self, number: int) -> list[str]:
+        """The names of the metrics of one block, sorted. Raises KeyError when it is there no more."""
+
+    def block_label_names(self, number: int) -> list[str]:
+        """The names of the labels of one block, sorted; __name__ is one. Raises KeyError when it is there no more."""
+
+    def block_select(self, number: int, name: str, start: int, end: int, *, max_samples: int = 0) -> Selection:
+        """What one block has of a metric with start <= t <= end, sorted by series; what others have is not in it.
+
+        Raises KeyError when the block is there no more, OverflowError past max_samples (0: no limit).
+        """
+
     def time_range(self) -> tuple[int, int] | None:
         """The times of the first and the last sample, in milliseconds; None when there is none."""
 
@@ -161,6 +275,50 @@ class Storage:
 
     def close(self) -> None:
         """Flush and release the folder."""
+
+def inspect_file(kind: str, path: str, *, deep: bool = False) -> dict[str, Any]:
+    """What a data folder's file has and what of it is whole. Nothing is written, and no lock is taken.
+
+    kind: block, chunks, log, catalog or tombstones. `deep` reads every sample and not just indexes and heads.
+    Numbers as far as the kind has them: samples (of chunks, unless `deep`, absent ones are counted, too), series,
+    metrics, packs, start, end, first, last (ms), index_bytes, chunks, frames, rows, groups, sets. ids: groups, sets and
+    series that it refers to, or, of a catalog, that it knows. damage: `(byte, reason)` of each place that is not whole.
+    Raises StorageError when the file cannot be opened.
+    """
+
+@final
+class Survey:
+    """The series of a data folder, sorted, and what each takes. Series without a target have -1 for it."""
+
+    labels: LabelSets
+    label_names: list[str]
+    target: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    bytes: NDArray[np.float64]
+    recent: NDArray[np.bool_]
+    """Whether some of its samples are in no block yet; a server holds these in memory."""
+    pools: list[str]
+    targets: LabelSets
+    """Pool and labels of each target."""
+    losses: list[str]
+    """What could not be read, in words."""
+
+def survey_series(
+    path: str,
+    selectors: Sequence[Matchers],
+    start: int,
+    end: int,
+    /,
+    *,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> Survey:
+    """The series with a sample in start <= t <= end that match any of the selectors (none: all), from the files.
+
+    Nothing is written, and no lock is taken: a server may be at work there. Raises StorageError, and what `progress`
+    (told what is read, how many files are done, how many there are) raises.
+    """
 
 @final
 class Relabeler:
@@ -197,8 +355,11 @@ class Scraper:
         client_secret_file, token_url, scopes, endpoint_params, tls, proxy), tls (ca_file, cert_file, key_file,
         server_name, insecure_skip_verify, min_version, max_version, http2), proxy (http and https: url and
         authorization; no_proxy, None to spare nothing; connect_headers), follow_redirects, enable_compression, accept,
-        fallback_format (text or openmetrics: of bodies whose Content-Type says none).
+        fallback_format (text, openmetrics or protobuf: of bodies whose Content-Type says none),
+        scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb,
+        native_histogram_bucket_limit (0: none), native_histogram_min_bucket_factor (as Prometheus has them).
         targets: url (with params), labels (final), interval_seconds and timeout_seconds (optional overrides),
+        scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb (so, too),
         every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second
         until refused), not_ready (bool: failures are not `up 0`).
         Raises ValueError that names the key and the cure.
@@ -221,35 +382,45 @@ class Scraper:
         Raises KeyError when there is no such target, ConnectionError when it does not answer.
         """
 
-    def exemplars(self) -> list[tuple[dict[str, str], dict[str, str], float, int]]:
-        """`(series, labels, value, time)` of the last exemplars of all targets, oldest first."""
-
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...
 
 def read_exposition(
     body: bytes, content_type: str
-) -> list[tuple[list[tuple[str, str]], float, int | None, tuple[list[tuple[str, str]], float, int | None] | None]]:
+) -> list[
+    tuple[list[tuple[str, str]], float | Histogram, int | None, tuple[list[tuple[str, str]], float, int | None] | None]
+]:
     """The samples of a scrape's body: `(labels, value, time in ms, exemplar as (labels, value, time))`.
 
-    Raises ValueError with the line, the reason and the line's text.
+    Of protobuf, native histograms are read, and beside them the classic ones that they also are. Raises ValueError with
+    the reason, and of text with the line and its text.
     """
 
 def spared_by_no_proxy(no_proxy: str, host: str, port: int) -> bool:
     """Whether `no_proxy` says to reach the host without a proxy; this machine always is."""
 
 def matrix_json(
-    labels: LabelSets, times: NDArray[np.int64], values: NDArray[np.float64], present: NDArray[np.bool_]
+    labels: LabelSets,
+    times: NDArray[np.int64],
+    values: NDArray[np.float64],
+    present: NDArray[np.bool_],
+    histograms: Histograms | None = None,
 ) -> bytes:
-    """`[{"metric":{…},"values":[[t,"v"],…]},…]` of a range query; values and present are [series, steps].
+    """`[{"metric":{…},"values":[[t,"v"],…],"histograms":[[t,{…}],…]},…]` of a range query.
 
-    Empty series are left out.
+    Values and present are [series, steps]. Empty series are left out, and so is each list that is empty.
     """
 
-def vector_json(labels: LabelSets, time: int, values: NDArray[np.float64]) -> bytes:
-    """`[{"metric":{…},"value":[t,"v"]},…]` of an instant query."""
+def vector_json(
+    labels: LabelSets, time: int, values: NDArray[np.float64], histograms: Histograms | None = None
+) -> bytes:
+    """`[{"metric":{…},"value":[t,"v"]},…]` of an instant query, `"histogram":[t,{…}]` where it is one."""
 
 def samples_json(
-    labels: LabelSets, offsets: NDArray[np.int64], timestamps: NDArray[np.int64], values: NDArray[np.float64]
+    labels: LabelSets,
+    offsets: NDArray[np.int64],
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float64],
+    histograms: Histograms | None = None,
 ) -> bytes:
-    """`[{"metric":{…},"values":[[t,"v"],…]},…]` of a range vector, as a Selection holds it."""
+    """The same as `matrix_json` of a range vector, as a Selection holds it."""

@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[str, str, str]] = {
     "alertmanager": ("bellbuoy.alertmanager", "alertmanager", "groups alerts and tells Slack and others"),
     "pushgateway": ("bellbuoy.pushgateway", "pushgateway", "takes metrics from jobs too short to be scraped"),
     "node-exporter": ("bellbuoy.node_exporter", "node-exporter", "exports this machine's figures"),
-    "tsdb": ("bellbuoy.tsdb_tools", "server", "exports a data folder that no server uses, imports into one"),
+    "tsdb": ("bellbuoy.tsdb_tools", "server", "looks into a data folder, exports, imports and archives its samples"),
     "operator": ("bellbuoy_operator", "operator", "watches custom resources and pods, runs stacks on Kubernetes"),
 }
 

@@ -3,6 +3,7 @@
 // A target at 127.0.A.B shows recording NAME under /NAME, as a client that asks for gzip or one that does not gets it.
 // It starts at its own place in the recording and goes on with the clock: all who scrape it within the same second see
 // the same body, however often they ask. At a recording's end it begins again, as an exporter that restarts.
+// With -openmetrics bodies are said to be OpenMetrics; they must be that.
 //
 // Bodies are compressed before the first request is answered, so that serving costs next to nothing beside a scrape.
 package main
@@ -120,8 +121,9 @@ func (r *recording) at(elapsed time.Duration) *scrape {
 
 // targets answers for all addresses.
 type targets struct {
-	recordings map[string]*recording
-	began      time.Time
+	recordings  map[string]*recording
+	began       time.Time
+	contentType string
 }
 
 func (t *targets) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
@@ -139,7 +141,7 @@ func (t *targets) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 		body = shown.gzip
 		header.Set("Content-Encoding", "gzip")
 	}
-	header.Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	header.Set("Content-Type", t.contentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	// A client that has left misses nothing.
 	_, _ = answer.Write(body)
@@ -154,9 +156,13 @@ func main() {
 	}
 	count := flag.Int("targets", 100, "how many addresses to serve, from 127.0.1.1 on, 250 to each 127.0.A")
 	port := flag.Int("port", 19200, "the port at every address")
+	openMetrics := flag.Bool("openmetrics", false, "say that bodies are OpenMetrics 1.0")
 	flag.Parse()
 
-	served := &targets{recordings: map[string]*recording{}}
+	served := &targets{recordings: map[string]*recording{}, contentType: "text/plain; version=0.0.4; charset=utf-8"}
+	if *openMetrics {
+		served.contentType = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+	}
 	for _, file := range flag.Args() {
 		recorded, err := read(file)
 		if err != nil {

@@ -1,7 +1,8 @@
 // Command tsdb appends rows to Prometheus's storage as its server would, and says what that took.
 //
 // It is the peer of bench/storage_ours.py: same input, same order, same timestamps, same lines of JSON on standard
-// output. `load` appends, queries, and waits to be killed; `reopen` opens what is left and asks for all last values.
+// output. `load` appends, compacts, queries, and waits to be killed. `log` only appends, so that all is in the log, and
+// waits to be killed; `reopen` opens what is left and asks for all last values.
 package main
 
 import (
@@ -264,10 +265,11 @@ type arguments struct {
 	start                    int64
 }
 
-func load(ctx context.Context, a arguments) error {
+// begin gives memory before it, the empty storage, and its targets.
+func begin(a arguments) (atStart int, db *tsdb.DB, targets []*target, err error) {
 	recordings, err := input(a.input)
 	if err != nil {
-		return err
+		return 0, nil, nil, err
 	}
 	touched := 0.0
 	for _, r := range recordings {
@@ -276,14 +278,40 @@ func load(ctx context.Context, a arguments) error {
 		}
 	}
 	_ = touched
-	atStart := memory()["VmRSS"]
-	db, err := open(a.data)
+	atStart = memory()["VmRSS"]
+	if db, err = open(a.data); err != nil {
+		return 0, nil, nil, err
+	}
+	targets = make([]*target, a.targets)
+	for i := range targets {
+		targets[i] = newTarget(i, a.targets, recordings)
+	}
+	return atStart, db, targets, nil
+}
+
+func logOnly(ctx context.Context, a arguments) error {
+	_, db, targets, err := begin(a)
 	if err != nil {
 		return err
 	}
-	targets := make([]*target, a.targets)
-	for i := range targets {
-		targets[i] = newTarget(i, a.targets, recordings)
+	samples := 0
+	for k := range a.scrapes {
+		for _, t := range targets {
+			count, err := t.scrape(ctx, db, a.start+int64(k)*interval+t.offset, t.recording.row(t.phase+k*secondsRow))
+			if err != nil {
+				return err
+			}
+			samples += count
+		}
+	}
+	say("logged", map[string]any{"samples": samples})
+	select {}
+}
+
+func load(ctx context.Context, a arguments) error {
+	atStart, db, targets, err := begin(a)
+	if err != nil {
+		return err
 	}
 	headAt := (block + block/6) / interval // no block is there yet
 	var samples, walSamples, blockSamples int
@@ -385,9 +413,9 @@ func main() {
 	flags.IntVar(&a.scrapes, "scrapes", 0, "of each target")
 	flags.IntVar(&a.repeat, "repeat", 1, "how often to select")
 	flags.Int64Var(&a.start, "start", 0, "the time of the first row, in milliseconds")
-	actions := map[string]func(context.Context, arguments) error{"load": load, "reopen": reopen}
+	actions := map[string]func(context.Context, arguments) error{"load": load, "log": logOnly, "reopen": reopen}
 	if len(os.Args) < 2 || actions[os.Args[1]] == nil {
-		log.Fatal("usage: tsdb load|reopen --data … --input … (python -m bench.storage runs it)")
+		log.Fatal("usage: tsdb load|log|reopen --data … --input … (python -m bench.storage runs it)")
 	}
 	_ = flags.Parse(os.Args[2:])
 	if err := actions[os.Args[1]](context.Background(), a); err != nil {

@@ -1,10 +1,14 @@
 //! Query results as Prometheus's JSON. In Python a point costs 190 ns, here about 30.
 
+use std::sync::Arc;
+
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::histogram::python::PyHistograms;
+use crate::histogram::{marked, Histogram};
 use crate::labels::{LabelSets, Labels};
 
 /// Plain decimals from 1e-6 to 1e21, exponents beyond: the form that Prometheus's API gives and clients compare with.
@@ -102,6 +106,68 @@ fn push_point(out: &mut Vec<u8>, time_ms: i64, value: f64) {
     out.extend_from_slice(b"\"]");
 }
 
+/// A histogram with its buckets: how they are bounded (0 to the left open, 1 to the right, 2 on both sides, 3 on none),
+/// lower and upper bound, count.
+fn push_histogram(out: &mut Vec<u8>, time_ms: i64, histogram: &Histogram) {
+    out.push(b'[');
+    push_time(out, time_ms);
+    for (name, value) in [(&b",{\"count\":\""[..], histogram.numbers().count), (b",\"sum\":\"", histogram.sum)] {
+        out.extend_from_slice(name);
+        push_value(out, value);
+        out.push(b'"');
+    }
+    let buckets = histogram.buckets();
+    for (at, bucket) in buckets.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { &b",\"buckets\":[["[..] } else { b",[" });
+        let bounds = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        };
+        out.push(bounds);
+        for value in [bucket.lower, bucket.upper, bucket.count] {
+            out.extend_from_slice(b",\"");
+            push_value(out, value);
+            out.push(b'"');
+        }
+        out.extend_from_slice(if at + 1 == buckets.len() { &b"]]"[..] } else { b"]" });
+    }
+    out.extend_from_slice(b"}]");
+}
+
+/// The histogram that a value stands for.
+fn native(value: f64, histograms: &[Arc<Histogram>]) -> Option<&Histogram> {
+    let number = marked(value).filter(|_| !histograms.is_empty())?;
+    histograms.get(number as usize).map(|h| &**h)
+}
+
+/// Writes a series' points, the numbers and then the histograms; returns how many there were.
+fn push_points(out: &mut Vec<u8>, points: impl Iterator<Item = (i64, f64)> + Clone, histograms: &[Arc<Histogram>]) -> usize {
+    let (mut numbers, mut natives) = (0, 0);
+    for (time, value) in points.clone() {
+        if native(value, histograms).is_some() {
+            natives += 1;
+            continue;
+        }
+        out.extend_from_slice(if numbers == 0 { &b",\"values\":["[..] } else { b"," });
+        push_point(out, time, value);
+        numbers += 1;
+    }
+    if numbers > 0 {
+        out.push(b']');
+    }
+    if natives > 0 {
+        let all = points.filter_map(|(time, value)| native(value, histograms).map(|h| (time, h)));
+        for (at, (time, histogram)) in all.enumerate() {
+            out.extend_from_slice(if at == 0 { &b",\"histograms\":["[..] } else { b"," });
+            push_histogram(out, time, histogram);
+        }
+        out.push(b']');
+    }
+    numbers + natives
+}
+
 /// Writes an array of series; `points` writes one series' points and says how many there were.
 fn series(sets: &[Labels], mut points: impl FnMut(usize, &mut Vec<u8>) -> usize) -> Vec<u8> {
     let mut out = vec![b'['];
@@ -111,12 +177,11 @@ fn series(sets: &[Labels], mut points: impl FnMut(usize, &mut Vec<u8>) -> usize)
             out.push(b',');
         }
         push_metric(&mut out, labels);
-        out.extend_from_slice(b",\"values\":[");
         if points(i, &mut out) == 0 {
             out.truncate(start);
             continue;
         }
-        out.extend_from_slice(b"]}");
+        out.push(b'}');
     }
     out.push(b']');
     out
@@ -130,42 +195,38 @@ fn check_length(what: &str, got: usize, want: usize) -> PyResult<()> {
 }
 
 #[pyfunction]
+#[pyo3(signature = (labels, times, values, present, histograms = None))]
 fn matrix_json<'py>(
     py: Python<'py>,
     labels: &LabelSets,
     times: PyReadonlyArray1<'py, i64>,
     values: PyReadonlyArray2<'py, f64>,
     present: PyReadonlyArray2<'py, bool>,
+    histograms: Option<&PyHistograms>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (times, values, present) = (times.as_array(), values.as_array(), present.as_array());
     check_length("values", values.nrows(), labels.sets.len())?;
     check_length("values' steps", values.ncols(), times.len())?;
     check_length("present", present.len(), values.len())?;
+    let histograms = histograms.map_or(&[][..], |h| &h.0);
     let out = py.detach(|| {
         series(&labels.sets, |i, out| {
-            let mut count = 0;
-            for (step, &time) in times.iter().enumerate() {
-                if present[[i, step]] {
-                    if count > 0 {
-                        out.push(b',');
-                    }
-                    push_point(out, time, values[[i, step]]);
-                    count += 1;
-                }
-            }
-            count
+            let there = times.iter().enumerate().filter(|(step, _)| present[[i, *step]]);
+            push_points(out, there.map(|(step, time)| (*time, values[[i, step]])), histograms)
         })
     });
     Ok(PyBytes::new(py, &out))
 }
 
 #[pyfunction]
+#[pyo3(signature = (labels, offsets, timestamps, values, histograms = None))]
 fn samples_json<'py>(
     py: Python<'py>,
     labels: &LabelSets,
     offsets: PyReadonlyArray1<'py, i64>,
     timestamps: PyReadonlyArray1<'py, i64>,
     values: PyReadonlyArray1<'py, f64>,
+    histograms: Option<&PyHistograms>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (offsets, timestamps, values) = (offsets.as_array(), timestamps.as_array(), values.as_array());
     check_length("offsets", offsets.len(), labels.sets.len() + 1)?;
@@ -173,30 +234,28 @@ fn samples_json<'py>(
     if offsets.iter().any(|&o| o < 0 || o as usize > values.len()) {
         return Err(PyValueError::new_err("BUG: an offset is outside of the samples"));
     }
+    let histograms = histograms.map_or(&[][..], |h| &h.0);
     let out = py.detach(|| {
         series(&labels.sets, |i, out| {
             let range = offsets[i] as usize..offsets[i + 1] as usize;
-            for at in range.clone() {
-                if at > range.start {
-                    out.push(b',');
-                }
-                push_point(out, timestamps[at], values[at]);
-            }
-            range.len()
+            push_points(out, range.map(|at| (timestamps[at], values[at])), histograms)
         })
     });
     Ok(PyBytes::new(py, &out))
 }
 
 #[pyfunction]
+#[pyo3(signature = (labels, time, values, histograms = None))]
 fn vector_json<'py>(
     py: Python<'py>,
     labels: &LabelSets,
     time: i64,
     values: PyReadonlyArray1<'py, f64>,
+    histograms: Option<&PyHistograms>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let values = values.as_array();
     check_length("values", values.len(), labels.sets.len())?;
+    let histograms = histograms.map_or(&[][..], |h| &h.0);
     let out = py.detach(|| {
         let mut out = vec![b'['];
         for (labels, &value) in labels.sets.iter().zip(values) {
@@ -204,8 +263,16 @@ fn vector_json<'py>(
                 out.push(b',');
             }
             push_metric(&mut out, labels);
-            out.extend_from_slice(b",\"value\":");
-            push_point(&mut out, time, value);
+            match native(value, histograms) {
+                Some(histogram) => {
+                    out.extend_from_slice(b",\"histogram\":");
+                    push_histogram(&mut out, time, histogram);
+                }
+                None => {
+                    out.extend_from_slice(b",\"value\":");
+                    push_point(&mut out, time, value);
+                }
+            }
             out.push(b'}');
         }
         out.push(b']');
@@ -242,6 +309,22 @@ mod tests {
         check(f64::INFINITY, "+Inf");
         check(f64::NAN, "NaN");
         check(i64::MAX as f64, "9223372036854776000");
+    }
+
+    #[test]
+    fn a_histogram_has_its_buckets() {
+        let mut histogram = crate::histogram::tests::simple(&[(0, 2), (2, 3)]);
+        (histogram.negative, histogram.positive) = (histogram.positive.clone(), Box::default());
+        if let crate::histogram::Counts::Integers(n) = &mut histogram.counts {
+            (n.negative, n.positive) = (n.positive.clone(), Box::default());
+            (n.zero, n.count) = (1, 6);
+        }
+        let mut out = Vec::new();
+        push_histogram(&mut out, 1500, &histogram);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"[1.5,{"count":"6","sum":"1.5","buckets":[[1,"-4","-2","3"],[1,"-1","-0.5","2"],[3,"-1e-128","1e-128","1"]]}]"#
+        );
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Labels {
         self.position(name).map(|i| &*self.0[i].1)
     }
 
+    /// The value itself, to be held on to.
+    pub fn shared(&self, name: &str) -> Option<&Str> {
+        self.position(name).map(|i| &self.0[i].1)
+    }
+
     fn position(&self, name: &str) -> Option<usize> {
         // Sets are short: walking beats bisecting.
         self.0.iter().position(|p| &*p.0 == name)
@@ -77,6 +82,11 @@ impl Labels {
             }
         }
         Labels(out.into_iter().flatten().collect())
+    }
+
+    /// The same texts, held by others.
+    pub fn map(&self, text: &mut impl FnMut(&Str) -> Str) -> Labels {
+        Labels(self.iter().map(|(name, value)| (text(name), text(value))).collect())
     }
 
     pub fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -121,6 +131,11 @@ impl Strings {
         let new: Str = text.into();
         self.0.insert(new.clone(), ());
         new
+    }
+
+    /// Forgets what nobody else holds.
+    pub fn sweep(&mut self) {
+        self.0.retain(|text, ()| Arc::strong_count(text) > 1);
     }
 
     fn take(&mut self, text: &Bound<'_, PyAny>) -> PyResult<Str> {

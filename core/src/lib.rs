@@ -7,6 +7,7 @@
 
 use pyo3::prelude::*;
 
+pub mod histogram;
 pub mod json;
 pub mod labels;
 pub mod pattern;
@@ -18,6 +19,7 @@ pub mod tsdb;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     labels::register(m)?;
     pattern::register(m)?;
+    histogram::python::register(m)?;
     json::register(m)?;
     relabel::register(m)?;
     scrape::register(m)?;

@@ -28,6 +28,7 @@ class PoolState:
     targets: int = 0
     up: int = 0
     series: int | None = None
+    series_dropped: int = 0
     last_error: str = ""
 
 
@@ -105,9 +106,10 @@ def _add_targets(pools: dict[str, PoolState], targets: list[Mapping[str, Any]]) 
         pool = pools.setdefault(one["scrapePool"], PoolState())
         pool.targets += 1
         pool.up += one["health"] == "up"
-        # A field of ours: a real Prometheus does not say it.
+        # Fields of ours: a real Prometheus does not say them.
         if one.get("series") is not None:
             pool.series = (pool.series or 0) + int(one["series"])
+        pool.series_dropped += int(one.get("seriesDropped") or 0)
         if one.get("lastError") and not pool.last_error:
             pool.last_error = f"{one.get('scrapeUrl', '')}: {one['lastError']}"
 

@@ -24,7 +24,7 @@ TURN_SECONDS = 1.0
 WRITES = 8
 _ERROR_LIMIT = 4096
 # Of these a summary is the sum over all stacks, of the others the first stack's that has one.
-_SUMS = ("matched", "dropped", "up", "series", "active", "failures")
+_SUMS = ("matched", "dropped", "up", "series", "seriesDropped", "active", "failures")
 _STATES = ("firing", "pending", "inactive", "unknown")
 
 StackKey = tuple[str, str]

@@ -93,6 +93,8 @@ def _scrape_target(target: ScrapeTarget, facts: Facts, world: World) -> Word:
     values: dict[str, Any] = {"matched": pool.matched, "dropped": pool.dropped}
     if state is not None:
         values |= {"up": state.up, "series": state.series, "lastError": state.last_error}
+        if target.spec.series_budget:
+            values["seriesDropped"] = state.series_dropped
     return Word([_scraped(target, pool, state, facts, world)], values)
 
 
@@ -107,7 +109,11 @@ def _scraped(target: ScrapeTarget, pool: PoolTargets, state: PoolState | None, f
         down = state.targets - state.up
         text = f"{down} of {state.targets} targets are not up" + (f": {state.last_error}" if state.last_error else "")
         return Condition(READY, False, "TargetsDown", text)
-    return Condition(READY, True, "AllUp", f"all {state.targets} targets are up")
+    text = f"all {state.targets} targets are up"
+    if state.series_dropped:
+        text += f", but {state.series_dropped} series are left out: raise spec.seriesBudget, or let targets show fewer"
+        return Condition(READY, True, "OverBudget", text)
+    return Condition(READY, True, "AllUp", text)
 
 
 def _why_none(target: ScrapeTarget, pool: PoolTargets, facts: Facts, world: World) -> str:

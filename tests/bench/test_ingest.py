@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchmarkError
-from bench.ingest import Contents, Cost, compare, ratios, table
+from bench.ingest import FORMS, Contents, Cost, compare, growth, ratios, table
 from bench.programs import PROMETHEUS
 from bench.replay import Targets
 from bench.servers import OURS, Kind
 from tests.peers.programs import program
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ("--targets=4", "--scrapes=10", "--warm-up=0", "--seconds=3")
+TINY = ("--targets=4", "--scrapes=10", "--warm-up=0", "--seconds=3", "--no-victoria")
 # Building the pinned Prometheus takes a quarter of an hour: it is compared with where it was built before.
 PEERS = ["Debian's", *(["the pinned one"] if PROMETHEUS.is_built() else [])]
 PEER = Kind("prometheus", "", "", ())
@@ -40,8 +40,8 @@ async def run(*arguments: str) -> tuple[int, str, str]:
 async def test_a_run_ends_in_a_table_and_a_line_of_ratios(peer: str) -> None:
     # Debian's has no setting to ask for plain bodies.
     pinned = peer == "the pinned one"
-    more = ["--form=plain", "--form=gzip"] if pinned else ["--form=gzip", f"--peer={program('prometheus')}"]
-    forms = ["plain", "gzip"] if pinned else ["gzip"]
+    forms = ["features", "churn"] if pinned else ["gzip"]
+    more = [*(f"--form={form}" for form in forms), *([] if pinned else [f"--peer={program('prometheus')}"])]
     for _ in range(3):
         code, out, said = await run(*TINY, *more)
         # Beside other tests a server may be starved of the processor; that is refused, as it should be.
@@ -72,6 +72,12 @@ def test_ratios_are_ours_over_theirs_and_memory_is_the_worse_form() -> None:
     plain = cost(OURS, "plain", processor_seconds=0.25, mib=50), cost(PEER, "plain")
     gzip = cost(OURS, "gzip", mib=30, samples=2000), cost(PEER, "gzip", processor_seconds=2.0)
     assert ratios([plain, gzip]) == "ratios: ingest_cpu_plain=0.250 ingest_cpu_gzip=0.250 rss=0.500"
+    features = cost(OURS, "features", mib=500), cost(PEER, "features")
+    assert ratios([plain, features]).endswith("ingest_cpu_features=1.000 rss=0.500")
+    assert growth("ours", [10, 20], [plain[0], gzip[0]]) == (
+        "ours, processor a sample: 10 series 250.000 µs, 20 series 500.000 µs: +100%"
+    )
+    assert len({form.name for form in FORMS}) == 5
     head, first, *_ = table([*plain, *gzip]).splitlines()
     assert " ".join(head.split()) == "server form samples/s µs a sample RSS MiB disk MiB bytes a sample"
     assert first.split() == ["bellbuoy", "plain", "17", "250.000", "50", "1.0", "1048.58"]

@@ -2,10 +2,12 @@
 
 import asyncio
 import copy
+import json
 import math
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,12 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchmarkError
-from bench.programs import TSDB
-from bench.storage import FIGURES, compare, medians, ratios, shown, table, table_of
+from bench.programs import TSDB, VICTORIA_STORAGE
+from bench.storage import FIGURES, compare, compare_counts, growth, medians, prepare, ratios, table, table_of
 from bench.storage_input import NAN_BITS, STALE_BITS, Recording, read, write
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ("--targets=2", "--hours=3.05", "--repeat=2")
+TINY = ("--targets=2", "--hours=3.05", "--repeat=2", "--no-victoria")
 
 
 async def run(*arguments: str) -> tuple[int, str, str]:
@@ -35,7 +37,7 @@ async def run(*arguments: str) -> tuple[int, str, str]:
 
 
 # Building the peer may take minutes: both are compared where it was built before.
-@pytest.mark.parametrize("both", [False, *([True] if TSDB.is_built() else [])])
+@pytest.mark.parametrize("both", [TSDB.is_built()])
 async def test_a_run_ends_in_tables_and_with_both_in_a_line_of_ratios(tmp_path: Path, both: bool) -> None:
     more = [] if both else ["--input=distinct", "--ours-only"]
     code, out, said = await run(*TINY, *more, f"--folder={tmp_path}")
@@ -45,12 +47,30 @@ async def test_a_run_ends_in_tables_and_with_both_in_a_line_of_ratios(tmp_path: 
     if both:
         assert re.fullmatch(r"ratios:( \w+=\d+\.\d{3})+", rows[-1])
         names = {pair.partition("=")[0] for pair in rows[-1].split()[1:]}
-        assert names >= {"rss", "disk", "wal", "restart", "select_head", "select_blocks", "append", "rss_distinct"}
+        assert names == {f"{figure.name}{kind}" for figure in FIGURES for kind in ("", "_distinct")}
         rows = rows[rows.index("") + 1 : -1]
     columns, *rows = rows
-    assert columns.split() == ["distinct", "bellbuoy", "prometheus", "ratio"]
+    assert columns.split() == ["distinct", "bellbuoy", "prometheus", "ratio", "victoriametrics"]
     assert [row[: len(figure.title)] for row, figure in zip(rows, FIGURES, strict=True)] == [f.title for f in FIGURES]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not VICTORIA_STORAGE.is_built(), reason="building VictoriaMetrics' storage takes minutes")
+async def test_victoriametrics_storage_finds_what_it_was_given(tmp_path: Path) -> None:
+    prepare(tmp_path / "rows")
+    start = (int(time.time()) // 7200 + 1) * 7_200_000
+    process = await asyncio.create_subprocess_exec(
+        *(VICTORIA_STORAGE.path(), "load", f"--data={tmp_path / 'data'}", f"--input={tmp_path / 'rows'}"),
+        *("--metric=process_cpu_seconds_total", "--targets=2", "--scrapes=20", f"--start={start}"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout
+    loaded, selected = [json.loads(await process.stdout.readline()) for _ in range(2)]
+    process.kill()
+    await process.wait()
+    assert (loaded["phase"], loaded["samples"] // 10_000, selected["samples"]) == ("loaded", 3, 2 * 20)
+    assert 0 < loaded["block_bytes"] < loaded["peak_bytes"]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +128,7 @@ def lines(**loaded: float) -> dict[str, dict[str, Any]]:
         "loaded": {**counts, **used, **loaded},
         "select_head": dict(found),
         "select_blocks": dict(found),
+        "logged": {"samples": 200},
         "reopened": {**found, "processor_seconds": 0.25, "peak_bytes": 300},
     }
 
@@ -120,8 +141,15 @@ def test_figures_are_medians_and_ratios_ours_over_theirs() -> None:
     line = ratios({"shared": (ours, theirs), "distinct": (ours, theirs)})
     pairs = dict(pair.split("=") for pair in line.removeprefix("ratios: ").split())
     assert (pairs["rss"], pairs["rss_distinct"], pairs["select_head"]) == ("0.500", "0.500", "1.000")
-    assert len(pairs) == len(shown("shared")) + len(shown("distinct"))
-    assert " ".join(table("shared", ours, theirs).splitlines()[1].split()) == "peak RSS a series B 20.000 40.000 0.500"
+    assert len(pairs) == 2 * len(FIGURES)
+    shown = [" ".join(line.split()) for line in table("shared", ours, theirs, {"rss": 30}).splitlines()]
+    assert shown[1:3] == [
+        "peak RSS a series B 20.000 40.000 0.500 30.000",
+        "the same above the start B 10.000 30.000 0.333",
+    ]
+    assert table("shared", ours, {}, {}).splitlines()[1].split()[-1] == "20.000"
+    want = "processor a sample: 1,000 series 1.000 µs, 9,000 series 1.250 µs: +25%"
+    assert growth("append", [1000, 9000], [ours, {"append": 1.25}]) == want
 
 
 def test_storages_that_do_not_have_the_same_are_not_compared() -> None:
@@ -130,6 +158,9 @@ def test_storages_that_do_not_have_the_same_are_not_compared() -> None:
         compare(lines(samples=999), lines())
     with pytest.raises(BenchmarkError, match="block_samples of loaded are 0 and 0"):
         compare(lines(block_samples=0), lines(block_samples=0))
+    compare_counts(lines(), lines(samples=980))
+    with pytest.raises(BenchmarkError, match="samples of loaded are 1000 and 900"):
+        compare_counts(lines(), lines(samples=900))
     for phase in ("select_head", "select_blocks", "reopened"):
         other = copy.deepcopy(lines())
         other[phase]["checksum"] = "b"

@@ -24,6 +24,7 @@ class Found:
     offsets: NDArray[np.int64]
     timestamps: NDArray[np.int64]
     values: NDArray[np.float64]
+    histograms: _core.Histograms | None = None
 
 
 class MemoryStorage:

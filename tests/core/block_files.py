@@ -13,6 +13,7 @@ from tests.core.storage_files import (
     Folder,
     Header,
     Labels,
+    Native,
     frames,
     inflate,
 )
@@ -33,11 +34,13 @@ class BlockFile:
     chunk_files: int = 0
     sources: list[int] = field(default_factory=list)
     series: Series = field(default_factory=list)
+    natives: list[tuple[Labels, list[tuple[int, Native]]]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> "BlockFile":
         data = path.read_bytes()
-        assert Header.read(data) == Header(b"B", 1, 0)
+        features = Header.read(data).features
+        assert Header.read(data) == Header(b"B", 1, features) and features in (0, 1)
         assert data.endswith(END_MARK)
         ends = Bytes(data, len(data) - 16)
         length, crc = ends.u32(), ends.u32()
@@ -50,19 +53,13 @@ class BlockFile:
         assert not tail
         index = data[offset : offset + length]
         assert zlib.crc32(index) == crc
-        block._read(Bytes(inflate(index, inflated)), data)
+        block._read(Bytes(inflate(index, inflated)), data, histograms=features == 1)
         return block
 
-    def _read(self, index: Bytes, data: bytes) -> None:
+    def _read(self, index: Bytes, data: bytes, *, histograms: bool) -> None:
         coded = Folder(Path())
-        texts = [index.text() for _ in range(index.varint())]
-
-        def text() -> str:
-            return texts[index.varint()]
-
-        def labels() -> Labels:
-            return {text(): text() for _ in range(index.varint())}
-
+        texts = index.texts()
+        text, labels = texts.text, texts.labels
         columns = [Column(labels(), [text() for _ in range(index.varint())]) for _ in range(index.varint())]
         assert columns == sorted(columns, key=Column.sort_key)
         metrics, column, number = [], 0, 0
@@ -84,11 +81,16 @@ class BlockFile:
             text()  # the pool
             target, columns_of = labels(), sets[index.varint()]
             groups.append((target, columns_of, [coded._times(index) for _ in range(index.varint())]))
-        series_first = index.varint()
-        rest = []
-        for _ in range(index.varint()):
-            name = labels()
-            rest.append((name, [(index.varint(), index.signed(), index.varint()) for _ in range(index.varint())]))
+
+        def entries() -> tuple[int, list[tuple[Labels, list[tuple[int, int, int]]]]]:
+            first, out = index.varint(), []
+            for _ in range(index.varint()):
+                name = labels()
+                out.append((name, [(index.varint(), index.signed(), index.varint()) for _ in range(index.varint())]))
+            return first, out
+
+        series_first, rest = entries()
+        natives_first, natives = entries() if histograms else (0, [])
         packs, offset = [], HEADER_BYTES
         for _ in range(index.varint()):
             length, inflated, count, crc = index.varint(), index.varint(), index.varint(), index.u32()
@@ -116,16 +118,26 @@ class BlockFile:
                     if samples:
                         self.series.append((name, samples))
         number = series_first
-        for name, entries in rest:
+        for name, parts in rest:
             samples = []
-            for count, start, span in entries:
+            for count, start, span in parts:
                 times = coded._times(packs[number])
                 assert (len(times), times[0], times[-1]) == (count, start, start + span)
                 samples += zip(times, coded._column(packs[number], count), strict=True)
                 number += 1
             self.series.append((name, samples))
+        assert natives_first in (0, number)
+        for name, parts in natives:
+            found_here: list[tuple[int, Native]] = []
+            for count, start, span in parts:
+                times = coded._times(packs[number])
+                assert (len(times), times[0], times[-1]) == (count, start, start + span)
+                found_here += zip(times, Native.read_all(packs[number], count), strict=True)
+                assert not packs[number]
+                number += 1
+            self.natives.append((name, found_here))
         assert number == len(packs)
-        assert self.samples == sum(len(samples) for _, samples in self.series)
+        assert self.samples == sum(len(one[1]) for one in self.series) + sum(len(one[1]) for one in self.natives)
 
 
 def deletions(path: Path) -> list[tuple[Labels, int, int]]:
@@ -135,6 +147,7 @@ def deletions(path: Path) -> list[tuple[Labels, int, int]]:
     out = []
     for payload in frames(data):
         one = Bytes(payload)
-        out += [(one.labels(), one.signed(), one.signed()) for _ in range(one.varint())]
+        texts = one.texts()
+        out += [(texts.labels(), one.signed(), one.signed()) for _ in range(one.varint())]
         assert not one
     return out

@@ -4,6 +4,7 @@ It is how tests hold that page to the bytes: what it does not tell, this could n
 folder into samples; `seen` has a word for each form of the page that it met.
 """
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -79,6 +80,24 @@ class Bytes:
     def labels(self) -> Labels:
         return {self.text(): self.text() for _ in range(self.varint())}
 
+    def texts(self) -> "Texts":
+        """The texts, to read what refers to them."""
+        return Texts(self, [self.text() for _ in range(self.varint())])
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Reads what refers to texts by their numbers."""
+
+    data: Bytes
+    all: list[str]
+
+    def text(self) -> str:
+        return self.all[self.data.varint()]
+
+    def labels(self) -> Labels:
+        return {self.text(): self.text() for _ in range(self.data.varint())}
+
 
 def unzigzag(value: int) -> int:
     return value >> 1 ^ -(value & 1)
@@ -118,6 +137,68 @@ class Column:
         return self.own.get("__name__", ""), sorted(self.own.items()), self.dropped
 
 
+@dataclass(frozen=True)
+class Native:
+    """A native histogram. Floats are their bits, counts of integer histograms are numbers."""
+
+    floats: bool
+    hint: int
+    schema: int
+    zero_threshold: Bits
+    positive_spans: tuple[tuple[int, int], ...]
+    negative_spans: tuple[tuple[int, int], ...]
+    custom: tuple[Bits, ...]
+    sum: Bits
+    count: int
+    zero: int
+    positive: tuple[int, ...]
+    negative: tuple[int, ...]
+
+    @classmethod
+    def read(cls, data: Bytes, before: "Native | None" = None) -> "Native":
+        """Of the bytes of one, and the one before it in its series."""
+        flags = data.take(1)[0]
+        same, floats, hint = flags & 1, bool(flags & 2), flags >> 2
+        if not same:
+            before = None
+            schema = int.from_bytes(data.take(1), "little", signed=True)
+            zero_threshold = data.bits()
+            spans = [tuple((data.signed(), data.varint()) for _ in range(data.varint())) for _ in range(2)]
+            custom = tuple(data.bits() for _ in range(data.varint()))
+        else:
+            assert before is not None and before.floats == floats
+            schema, zero_threshold, custom = before.schema, before.zero_threshold, before.custom
+            spans = [before.positive_spans, before.negative_spans]
+
+        def float_bits(known: Bits) -> Bits:
+            return known ^ int.from_bytes(data.varint().to_bytes(8, "little"), "big")
+
+        def number(known: int) -> int:
+            return float_bits(known) if floats else (known + data.signed()) % 2**64
+
+        def side(of: tuple[tuple[int, int], ...], known: tuple[int, ...]) -> tuple[int, ...]:
+            out: list[int] = []
+            for at in range(sum(length for _, length in of)):
+                out.append(number(known[at] if before else out[-1] if out else 0))
+            return tuple(out)
+
+        total = float_bits(before.sum if before else 0)
+        count, zero = number(before.count if before else 0), number(before.zero if before else 0)
+        positive = side(spans[0], before.positive if before else ())
+        negative = side(spans[1], before.negative if before else ())
+        return cls(
+            floats, hint, schema, zero_threshold, spans[0], spans[1], custom, total, count, zero, positive, negative
+        )
+
+    @classmethod
+    def read_all(cls, data: Bytes, count: int) -> "list[Native]":
+        """Those of one series, each the difference to the one before."""
+        out: list[Native] = []
+        for _ in range(count):
+            out.append(cls.read(data, out[-1] if out else None))
+        return out
+
+
 @dataclass
 class Folder:
     """What a data folder holds."""
@@ -131,6 +212,10 @@ class Folder:
     """By group and number: its time, and the bits by column; what is absent is not in it."""
     loose: dict[tuple[int, int], Bits] = field(default_factory=dict)
     """By series and time."""
+    exemplars: list[tuple[Labels, Labels, int, bool, float]] = field(default_factory=list)
+    """Series, labels, time, whether it is the target's word, value; in the order in which they came."""
+    natives: dict[tuple[int, int], Native] = field(default_factory=dict)
+    """The same of histograms."""
     seen: set[str] = field(default_factory=set)
 
     @classmethod
@@ -163,24 +248,36 @@ class Folder:
     # --- catalog
 
     def _catalog(self, entries: Bytes) -> None:
+        texts = entries.texts()
         while entries:
             kind, number = entries.varint(), entries.varint()
             self.seen.add(f"entry {kind}")
             if kind == 1:
-                self.groups[number] = entries.text(), entries.labels()
+                self.groups[number] = texts.text(), texts.labels()
             elif kind == 2:
-                self.columns[number] = Column(entries.labels(), [entries.text() for _ in range(entries.varint())])
+                self.columns[number] = Column(texts.labels(), [texts.text() for _ in range(entries.varint())])
                 if self.columns[number].dropped:
                     self.seen.add("column without a target label")
             elif kind == 3:
                 base = entries.varint()
-                left, alone = entries.list(), entries.list()
-                ids = set(self.sets[base - 1] if base else []) - set(left) | set(alone)
-                self.sets[number] = sorted(ids, key=lambda column: self.columns[column].sort_key())
+                kept = list(self.sets[base - 1]) if base else []
+                for place in reversed(list(itertools.accumulate(entries.list()))):
+                    del kept[place]
+                ids, last = [], 0
+                for _ in range(entries.varint()):
+                    before = entries.varint()
+                    ids += kept[:before]
+                    del kept[:before]
+                    for _ in range(entries.varint()):
+                        last += entries.signed()
+                        ids.append(last)
+                self.sets[number] = ids + kept
+                keys = [self.columns[column].sort_key() for column in self.sets[number]]
+                assert keys == sorted(keys)
                 self.seen.add("set with a base" if base else "set without a base")
             else:
                 assert kind == 4
-                self.series[number] = entries.labels()
+                self.series[number] = texts.labels()
 
     # --- log
 
@@ -195,12 +292,25 @@ class Folder:
                 self.seen.add(f"record {kind}")
                 if kind == 1:
                     self._row_record(records, last)
-                else:
-                    assert kind == 2
-                    for _ in range(records.varint()):
-                        series, time = records.varint(), records.signed()
-                        # Of equal times the first wins.
+                    continue
+                if kind == 4:
+                    if records.varint():
+                        self.seen.add("all exemplars")
+                        self.exemplars.clear()
+                    self.exemplars += [self._exemplar(records) for _ in range(records.varint())]
+                    continue
+                assert kind in (2, 3)
+                for _ in range(records.varint()):
+                    series, time = records.varint(), records.signed()
+                    # Of equal times the first wins.
+                    if kind == 2:
                         self.loose.setdefault((series, time), records.bits())
+                    else:
+                        self.natives.setdefault((series, time), Native.read(records))
+
+    def _exemplar(self, records: Bytes) -> tuple[Labels, Labels, int, bool, float]:
+        series, labels = records.labels(), records.labels()
+        return series, labels, records.signed(), bool(records.varint()), value_of(records.bits())
 
     def _row_record(self, records: Bytes, last: dict[int, tuple[int, dict[int, Bits]]]) -> None:
         group, number = records.varint(), records.varint()
@@ -217,14 +327,15 @@ class Folder:
                 self.seen.add("row in a larger set")
             values = {column: before.get(column, ABSENT_BITS) for column in columns}
         changed = record.take((len(columns) + 7) // 8)
+        full_values = [record.bits() for _ in range(record.varint())]
         for i, column in enumerate(columns):
             if changed[i // 8] >> i % 8 & 1:
-                values[column] = self._changed(record, value_of(values[column]))
-        assert not record
+                values[column] = self._changed(record, value_of(values[column]), full_values)
+        assert not record and not full_values
         last[group] = number, values
         self.rows[group, number] = time, {c: bits for c, bits in values.items() if bits != ABSENT_BITS}
 
-    def _changed(self, record: Bytes, before: float) -> Bits:
+    def _changed(self, record: Bytes, before: float, full_values: list[Bits]) -> Bits:
         code = record.varint()
         if code & 1 == 0:
             self.seen.add("code of an integer")
@@ -233,7 +344,7 @@ class Folder:
             self.seen.add("code of hundredths")
             return bits_of((round(before * 100) + unzigzag(code >> 2)) / 100)
         self.seen.add(f"code {code}")
-        return record.bits() if code == 3 else {7: ABSENT_BITS, 11: STALE_BITS}[code]
+        return full_values.pop(0) if code == 3 else {7: ABSENT_BITS, 11: STALE_BITS}[code]
 
     # --- chunks
 
@@ -248,7 +359,10 @@ class Folder:
             head = Bytes(packed)
             kind = head.varint()
             self.seen.add(f"chunk {kind}")
-            {1: self._row_chunk, 2: self._series_chunk}[kind](head, file)
+            if kind == 1:
+                self._row_chunk(head, file)
+            else:
+                self._series_chunk(kind, head, file)
 
     def _packs(self, head: Bytes, file: Bytes) -> list[Bytes]:
         """The packs of which the table is at the end of the head, from behind it."""
@@ -264,23 +378,35 @@ class Folder:
     def _row_chunk(self, head: Bytes, file: Bytes) -> None:
         group, first, columns = head.varint(), head.varint(), self.sets[head.varint()]
         times = self._times(head)
-        there, place = [], 0
-        for gap in head.list():
-            place += gap
-            there.append(columns[place])
-        packs = self._packs(head, file)
+        width, count = head.varint(), head.varint()
+        assert width == len(columns)
+        there = columns
+        if count < width:
+            self.seen.add("chunk without some columns")
+            bits_here = head.take((width + 7) // 8)
+            there = [column for i, column in enumerate(columns) if bits_here[i // 8] >> i % 8 & 1]
+        assert len(there) == count
+        length = head.varint()
+        crcs = [head.u32() for _ in range((count + 63) // 64)]
+        starts = [int.from_bytes(head.take(2 if length <= 65536 else 4), "little") for _ in there]
+        assert not head
+        body = file.take(length)
+        parts = [*starts[::64], length] if starts else [length]
+        assert crcs == [zlib.crc32(body[start:end]) for start, end in itertools.pairwise(parts)]
         rows: list[dict[int, Bits]] = [{} for _ in times]
-        for i, column in enumerate(there):
-            for row, bits in zip(rows, self._column(packs[i // 64], len(times)), strict=True):
+        for column, start, end in zip(there, starts, [*starts[1:], length], strict=True):
+            one = Bytes(body[start:end])
+            for row, bits in zip(rows, self._column(one, len(times)), strict=True):
                 if bits != ABSENT_BITS:
                     row[column] = bits
-        assert not any(packs)
+            assert not one
         for i, (time, row) in enumerate(zip(times, rows, strict=True)):
             # What the log still has of a chunk is the same.
             assert self.rows.get((group, first + i), (time, row)) == (time, row)
             self.rows[group, first + i] = time, row
 
-    def _series_chunk(self, head: Bytes, file: Bytes) -> None:
+    def _series_chunk(self, kind: int, head: Bytes, file: Bytes) -> None:
+        assert kind in (2, 3)
         entries, series = [], 0
         for _ in range(head.varint()):
             series += head.varint()
@@ -289,8 +415,12 @@ class Folder:
         for i, (series, count, first, last) in enumerate(entries):
             times = self._times(packs[i // 64])
             assert (len(times), times[0], times[-1]) == (count, first, last)
-            for time, bits in zip(times, self._column(packs[i // 64], count), strict=True):
-                assert self.loose.setdefault((series, time), bits) == bits
+            if kind == 2:
+                for time, bits in zip(times, self._column(packs[i // 64], count), strict=True):
+                    assert self.loose.setdefault((series, time), bits) == bits
+                continue
+            for time, native in zip(times, Native.read_all(packs[i // 64], count), strict=True):
+                assert self.natives.setdefault((series, time), native) == native
         assert not any(packs)
 
     # --- columns
@@ -319,9 +449,10 @@ class Folder:
         if kind == 1:
             return [data.bits()] * count
         if kind == 6:
-            planes, before, out = data.take(8 * count), 0, []
-            for i in range(count):
-                before ^= int.from_bytes(planes[i::count], "little")
+            kept, before, out = data.take(1)[0], 0, []
+            planes = [data.take(count) if kept >> plane & 1 else bytes(count) for plane in range(8)]
+            for column in zip(*planes, strict=True):
+                before ^= int.from_bytes(bytes(column), "little")
                 out.append(before)
             return out
         if kind == 2:

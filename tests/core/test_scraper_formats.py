@@ -14,7 +14,7 @@ from hypothesis import given, settings as effort
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from bellbuoy._core import Scraper, Storage, read_exposition
+from bellbuoy._core import Histogram, Scraper, Storage, read_exposition
 from bellbuoy.scrape import ScrapeConfig
 from tests.core.formats import OPENMETRICS, TEXT, Labels, Sample, bodies, go_number, read
 from tests.core.scraping import Exporter, eventually, last_error, only, series, settings, target, values
@@ -35,9 +35,14 @@ def comparable(samples: Iterable[Sample]) -> list[object]:
     ]
 
 
+def plain(value: float | Histogram) -> float:
+    assert isinstance(value, float)
+    return value
+
+
 def core(body: str, content_type: str) -> list[Sample]:
     return [
-        (dict(labels), value, time, about and (without_empty(dict(about[0])), about[1], about[2]))
+        (dict(labels), plain(value), time, about and (without_empty(dict(about[0])), about[1], about[2]))
         for labels, value, time, about in read_exposition(body.encode(), content_type)
     ]
 
@@ -215,6 +220,14 @@ def test_the_accept_header_is_that_of_prometheus() -> None:
         scrape_protocols=["PrometheusText0.0.4", "OpenMetricsText1.0.0"],
         metric_name_validation_scheme="legacy",
     )
+    check(
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,"
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+        "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+        "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        scrape_native_histograms=True,
+    )
+    check("text/plain;version=0.0.4;q=0.7,*/*;q=0.6", scrape_protocols=["PrometheusText0.0.4"], scrape_native_histograms=True)
     check(
         "text/plain;version=1.0.0;escaping=dots;q=0.7,*/*;q=0.6",
         scrape_protocols=["PrometheusText1.0.0"],

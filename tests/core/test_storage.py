@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bellbuoy._core import STALE_BITS, LabelSets, Storage, StorageError
+from bellbuoy._core import ABSENT_BITS, STALE_BITS, LabelSets, Storage, StorageError
 
 STALE = np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0]
 ALL = [("__name__", "=~", ".+")]
@@ -148,6 +148,29 @@ def test_samples_of_one_series_from_several_places_are_one_series(folder: Path, 
     Way.loose(storage, 3, {"a/1": 33.0})
     storage = settle(storage, folder, stage)
     assert read(storage) == {"a/1": [*((t, float(t)) for t in range(20)), (50, 50.0), (100, 2.0)]}
+
+
+def test_writers_of_equal_columns_share_them_and_their_series_are_their_targets(folder: Path, stage: str) -> None:
+    storage = Storage(str(folder))
+    columns = LabelSets.from_dicts([{"__name__": "a"}, {"__name__": "b", "code": "own"}, {"__name__": "c"}])
+    absent = np.array([ABSENT_BITS], dtype=np.uint64).view(np.float64)[0]
+    writers = [storage.writer("targets", {"code": code, "__name__": "never"}) for code in "xy"]
+    for t in range(3):
+        for at, writer in enumerate(writers):
+            # What is absent is as if it were not given.
+            values = [float(t), 10.0 + at, absent if t == 2 else float(at)]
+            assert writer.append(t, columns, np.array(values)) == (2 if t == 2 else 3)
+    assert storage.stats()["column_sets"] == 1
+    assert storage.writer("targets", {"code": "x", "__name__": "never"}).append(1, columns, np.zeros(3)) == 0
+    storage = settle(storage, folder, stage)
+    found = read(storage)
+    assert found.pop("b/own") == [(t, 10.0) for t in range(3)]
+    assert found == {
+        "a/x": [(0, 0), (1, 1), (2, 2)],
+        "a/y": [(0, 0), (1, 1), (2, 2)],
+        "c/x": [(0, 0), (1, 0), (2, -1)],
+        "c/y": [(0, 1), (1, 1), (2, -1)],
+    }
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["rows", "loose"])

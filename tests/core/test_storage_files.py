@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bellbuoy._core import Storage, StorageError
+from bellbuoy._core import Scraper, Storage, StorageError
 from tests.core.examples import HERE, VERSION, Described, described, held, make, open_storage, stated
 from tests.core.block_files import BlockFile, deletions
+from tests.core.formats import OPENMETRICS
+from tests.core.scraping import Exporter, eventually, settings, target
 from tests.core.storage_files import KINDS, Folder, Header
 
 FORMS = {
@@ -83,6 +85,42 @@ def test_what_this_version_writes_is_what_the_page_says(tmp_path: Path) -> None:
     storage = open_storage(tmp_path / "made" / "data")
     assert held(storage) == found
     storage.close()
+
+
+def test_exemplars_in_the_log_are_what_the_page_says(tmp_path: Path) -> None:
+    storage, exporter = open_storage(tmp_path), Exporter()
+    scraper = Scraper(storage)
+
+    def scrape(trace: str) -> None:
+        before = storage.stats()["exemplars_appended"]
+        exporter.body = b'c_total{a="b"} 1 # {trace="%s"} 0.5 1.25\nd_total 1 # {} 2\n# EOF\n' % trace.encode()
+        scraper.set_pool("p", settings(), [target(exporter)])
+        eventually(lambda: storage.stats()["exemplars_appended"] > before)
+
+    def found(seen: set[str]) -> list[tuple[str, dict[str, str], int, bool, float]]:
+        folder = Folder.read(tmp_path)
+        assert {form for form in folder.seen if form in ("record 4", "all exemplars")} == seen
+        assert {len(one[0]) for one in folder.exemplars} <= {3, 4}
+        # The scrape's time is any.
+        return [(one[0]["__name__"], *one[1:2], one[2] if one[3] else 0, *one[3:]) for one in folder.exemplars]
+
+    try:
+        exporter.content_type = OPENMETRICS
+        scrape("x")
+        storage.flush()
+        want = [("c_total", {"trace": "x"}, 1250, True, 0.5), ("d_total", {}, 0, False, 2.0)]
+        assert found({"record 4"}) == want
+        # The segment goes, and they stay.
+        storage.compact(everything=True)
+        assert [path.name for path in (tmp_path / "wal").iterdir()] == ["00000002.wal"]
+        scrape("y")
+        storage.flush()
+        want.append(("c_total", {"trace": "y"}, 1250, True, 0.5))
+        assert found({"record 4", "all exemplars"}) == want
+    finally:
+        scraper.close()
+        exporter.stop()
+        storage.close()
 
 
 def digests(folder: Path) -> dict[str, str]:

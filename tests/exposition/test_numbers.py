@@ -5,7 +5,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bellbuoy.exposition import go_decimal, go_number
+from bellbuoy.exposition import go_decimal, go_json, go_number
 
 
 def test_each_form_is_the_one_of_go() -> None:
@@ -45,3 +45,19 @@ def test_what_is_printed_reads_back(value: float) -> None:
     for text in (go_decimal(value), go_number(value)):
         assert float(text).hex() == value.hex()
     assert "e" not in go_decimal(value)
+
+
+def test_json_has_an_exponent_for_what_is_very_small_or_large() -> None:
+    for value, text in (
+        (0.0, "0"),
+        (1e-6, "0.000001"),
+        (1.5e-7, "1.5e-07"),
+        (-1e-10, "-1e-10"),
+        (5e-324, "5e-324"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e+21"),
+        (1.25e300, "1.25e+300"),
+        (-math.inf, "-Inf"),
+        (math.nan, "NaN"),
+    ):
+        assert go_json(value) == text

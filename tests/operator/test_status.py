@@ -121,6 +121,13 @@ async def test_a_targets_counts_and_errors_are_told(operator: Running, parts: di
     assert columns[:4] == ["web", "1", "1", "40"]
     stack = await operator.get("monitoringstack", "main")
     assert stack["status"]["ready"] == "0/4"
+    assert "seriesDropped" not in status
+    await operator.apply(resource("ScrapeTarget", "web", {**WEB, "seriesBudget": 40}))
+    parts["targets"] = [{**up, "seriesDropped": 3}]
+    status = await status_of(operator, "scrapetarget", "web", "Ready", "OverBudget")
+    assert (status["series"], status["seriesDropped"], status["stacks"][0]["seriesDropped"]) == (40, 3, 3)
+    said = next(one for one in status["conditions"] if one["type"] == "Ready")
+    assert (said["status"], "3 series are left out: raise spec.seriesBudget" in said["message"]) == ("True", True)
 
 
 async def test_a_rules_state_is_told_and_one_that_cannot_be_parsed(operator: Running, parts: dict[str, Any]) -> None:

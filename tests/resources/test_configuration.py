@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bellbuoy import alertmanager
-from bellbuoy.configuration import validate
+from bellbuoy.configuration import ConfigError, validate
 from bellbuoy.resources import (
     Layout,
     Resource,
@@ -75,6 +75,8 @@ def test_our_own_server_takes_every_job() -> None:
         "honorLabels": True,
         "honorTimestamps": False,
         "followRedirects": False,
+        "fallbackProtocol": "PrometheusText0.0.4",
+        "seriesBudget": 1,
         "basicAuth": {"username": "u", "password": key},
         "tls": {"ca": key, "cert": key, "key": key, "serverName": "x", "insecureSkipVerify": True},
         "limits": {
@@ -89,6 +91,21 @@ def test_our_own_server_takes_every_job() -> None:
     }
     for job in jobs(resource("ScrapeTarget", "web", spec)).values():
         assert validate(ScrapeConfig, {**job}, name="job").job_name == job["job_name"]
+
+
+def test_a_budget_and_a_fallback_are_the_pools_own_and_absent_unless_asked_for() -> None:
+    def check(spec: dict[str, Any], want: dict[str, Any]) -> None:
+        job = jobs(resource("ScrapeTarget", "web", {**WEB, **spec}))["shop.web"]
+        assert {key: job[key] for key in ("series_budget", "fallback_scrape_protocol") if key in job} == want
+
+    check({}, {})
+    check({"seriesBudget": 0}, {})
+    check({"seriesBudget": 500, "limits": {"samples": 500}}, {"series_budget": 500})
+    check({"fallbackProtocol": "OpenMetricsText1.0.0"}, {"fallback_scrape_protocol": "OpenMetricsText1.0.0"})
+    with pytest.raises(ConfigError, match=r"seriesBudget is more than limits\.samples.*lower it"):
+        resource("ScrapeTarget", "web", {**WEB, "seriesBudget": 501, "limits": {"samples": 500}})
+    with pytest.raises(ConfigError, match="fallbackProtocol"):
+        resource("ScrapeTarget", "web", {**WEB, "fallbackProtocol": "text"})
 
 
 def test_secrets_are_named_as_files_and_never_held() -> None:

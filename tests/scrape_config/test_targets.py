@@ -23,7 +23,8 @@ def test_a_plain_address_gets_job_and_instance() -> None:
     assert target.labels == {"job": "job", "instance": "h:9100", "zone": "a"}
     assert target.discovered == {
         "__address__": "h:9100", "__metrics_path__": "/metrics", "__scheme__": "http", "__scrape_interval__": "15s",
-        "__scrape_timeout__": "10s", "job": "job", "zone": "a",
+        "__scrape_timeout__": "10s", "job": "job", "zone": "a", "__scrape_native_histograms__": "false",
+        "__always_scrape_classic_histograms__": "false", "__convert_classic_histograms_to_nhcb__": "false",
     }  # fmt: skip
     assert (target.interval_seconds, target.timeout_seconds) == (15, 10)
 
@@ -44,6 +45,22 @@ def test_labels_set_the_url_the_times_and_the_parameters() -> None:
     assert target.labels == {"job": "other", "instance": "prober:9115"}
 
 
+def test_a_target_may_say_of_histograms_what_its_configuration_does_not() -> None:
+    convert = {"target_label": "__convert_classic_histograms_to_nhcb__", "replacement": "t"}
+    rules = [
+        {"source_labels": ["native"], "regex": "(.+)", "target_label": "__scrape_native_histograms__"},
+        {"source_labels": ["native"], "regex": "F", **convert},
+    ]
+    found = [{"targets": ["a:1"]}, {"targets": ["b:1"], "labels": {"native": "F"}}]
+    a, b = build(found, relabel_configs=rules, scrape_native_histograms=True).active
+    said = [
+        [one.for_core()[f"{field}_histograms{rest}"] for field, rest in
+         (("scrape_native", ""), ("always_scrape_classic", ""), ("convert_classic", "_to_nhcb"))]
+        for one in (a, b)
+    ]  # fmt: skip
+    assert said == [[True, False, False], [False, False, True]]
+
+
 def test_a_dropped_target_says_by_what() -> None:
     rules = [{"action": "keep", "source_labels": ["app"], "regex": "web"}]
     bad: list[tuple[dict[str, str], str]] = [
@@ -52,6 +69,7 @@ def test_a_dropped_target_says_by_what() -> None:
         ({"app": "web", "__scheme__": "ftp"}, "neither http nor https"),
         ({"app": "web", "__scrape_interval__": "x"}, "cannot read duration"),
         ({"app": "web", "__scrape_timeout__": "1h"}, "not longer than __scrape_interval__"),
+        ({"app": "web", "__scrape_native_histograms__": "yes"}, "neither true nor false"),
     ]
     for labels, want in bad:
         groups = (static_group("s", ["h:1"] if "__address__" not in labels else [""], labels),)

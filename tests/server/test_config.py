@@ -96,11 +96,11 @@ def test_a_mistake_is_named_with_its_place_and_a_cure() -> None:
     check_refused(job % "proxy_connect_header: {a: [b]}", "needs a proxy; set proxy_url")
     check_refused(job % "tls_config: {max_version: TLS11}", "TLS below 1.2 is broken; use TLS12")
     check_refused(job % "tls_config: {min_version: TLS13, max_version: TLS12}", "no version is left")
-    check_refused(job % "scrape_protocols: [PrometheusProto]", "scrape_protocols[0]", "the text formats have all of it")
-    check_refused(job % "scrape_protocols: [Text]", '"Text" is no scrape protocol; use OpenMetricsText1.0.0')
+    check_refused(job % "scrape_protocols: [OpenMetricsText2.0.0]", "scrape_protocols[0]", "is still a draft")
+    check_refused(job % "scrape_protocols: [Text]", '"Text" is no scrape protocol; use PrometheusProto')
     check_refused(job % "scrape_protocols: []", "it is empty; name one protocol")
     check_refused(job % "scrape_protocols: [PrometheusText0.0.4, PrometheusText0.0.4]", "stands twice")
-    check_refused(job % "scrape_native_histograms: true", "native histograms are not stored; set it to false")
+    check_refused(job % "native_histogram_bucket_limit: -1", "native_histogram_bucket_limit")
     check_refused(job % "dns_sd_configs: [{names: [a], type: A}]", "records of type A have no port; set port")
     legacy = "metric_name_validation_scheme: legacy"
     check_refused(job % f"{legacy}, metric_name_escaping_scheme: allow-utf-8", "change one of them")
@@ -211,13 +211,18 @@ def test_what_is_common_is_said_once() -> None:
 global:
   scrape_protocols: [PrometheusText0.0.4]
   series_budget: 7
+  scrape_native_histograms: true
   extra_scrape_metrics: true
   scrape_failure_log_file: failed.log
   metric_name_validation_scheme: legacy
   metric_name_escaping_scheme: dots
 scrape_configs:
-  - job_name: a
-  - {job_name: b, series_budget: 9, extra_scrape_metrics: false, metric_name_validation_scheme: utf8}
+  - {job_name: a, native_histogram_min_bucket_factor: 1.1}
+  - job_name: b
+    series_budget: 9
+    scrape_native_histograms: false
+    extra_scrape_metrics: false
+    metric_name_validation_scheme: utf8
 """,
         name="x",
     )
@@ -227,5 +232,7 @@ scrape_configs:
     assert a["scrape_failure_log_file"] == b["scrape_failure_log_file"] == "/etc/x/failed.log"
     assert (a["legacy_names"], b["legacy_names"]) == (True, False)
     assert a["accept"] == "text/plain;version=0.0.4;q=0.7,*/*;q=0.6"
+    assert (a["scrape_native_histograms"], b["scrape_native_histograms"]) == (True, False)
+    assert (a["convert_classic_histograms_to_nhcb"], a["native_histogram_min_bucket_factor"]) == (False, 1.1)
     # Who checks names anew escapes them anew, too.
     assert (config.scrape_configs[0].escaping, config.scrape_configs[1].escaping) == ("dots", "allow-utf-8")

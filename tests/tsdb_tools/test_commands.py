@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from bellbuoy import cli
+from bellbuoy.archive import source
+from bellbuoy.archive.errors import ExportError, InterruptedByUserError
 from bellbuoy.errors import OptionsError
-from bellbuoy.tsdb_tools import Options, run, source
+from bellbuoy.tsdb_tools import Options, run
 from bellbuoy.tsdb_tools.commands import export, import_
-from bellbuoy.tsdb_tools.errors import ExportError, ImportDataError, InterruptedByUserError
+from bellbuoy.tsdb_tools.errors import ImportDataError
 from bellbuoy.tsdb_tools.options import options
 from tests.tsdb_tools import data
 from tests.tsdb_tools.conftest import Folder, tsdb

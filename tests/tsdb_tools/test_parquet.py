@@ -8,9 +8,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from bellbuoy.archive import parquet
 from bellbuoy.promql import Engine
 from bellbuoy.tsdb import LabelSets
-from bellbuoy.tsdb_tools import parquet
 from tests.tsdb_tools import data
 from tests.tsdb_tools.conftest import Folder, tsdb
 from tests.tsdb_tools.plain import STALE_BITS, bits_of

@@ -59,7 +59,7 @@ groups:
   - alert: Never
     expr: up > 1
   - alert: Broken
-    expr: up{job="machines"} * on() group_left up
+    expr: vector(1) * on() (vector(1) or label_replace(vector(2), "a", "b", "", ""))
   - record: job:up:sum
     expr: sum by (job) (up)
 """

@@ -3,7 +3,7 @@
 The server does not use it: what it scrapes is parsed by the core, a thousand times faster.
 """
 
-from bellbuoy.exposition.numbers import go_decimal, go_number
+from bellbuoy.exposition.numbers import go_decimal, go_json, go_number
 from bellbuoy.exposition.page import COUNTER, GAUGE, UNTYPED, Family, Page, Value, escape, labels, number, series
 from bellbuoy.exposition.respond import respond
 from bellbuoy.exposition.text import ParsedFamily, ParseError, Sample, parse
@@ -20,6 +20,7 @@ __all__ = [
     "Value",
     "escape",
     "go_decimal",
+    "go_json",
     "go_number",
     "labels",
     "number",

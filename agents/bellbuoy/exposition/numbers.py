@@ -2,7 +2,7 @@
 
 Label values such as `le="1e+06"` and the strings of JSON APIs are compared as text, so they must be spelled as there.
 Of two forms each place has its own: a scalar 1e-7 of the query API is `0.0000001`, a million in a template `1e+06`.
-(Samples of vectors and matrices have a third one, which the core prints.)
+Samples of vectors and matrices, and exemplars, have a third one, which for samples the core prints.
 """
 
 import math
@@ -29,6 +29,11 @@ def go_decimal(value: float) -> str:
         return _not_finite(value)
     text = format(Decimal(repr(value)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def go_json(value: float) -> str:
+    """What Prometheus's JSON has of samples and exemplars: an exponent below 1e-6 and from 1e21 on."""
+    return go_decimal(value) if value == 0 or 1e-6 <= abs(value) < 1e21 else go_number(value)
 
 
 def _not_finite(value: float) -> str:

@@ -45,13 +45,23 @@ class Engine:
         self._queryable = queryable
         self._options = options or EngineOptions()
 
-    def instant(self, query: str, at_ms: int, *, cancelled: Event | Callable[[], bool] | None = None) -> QueryResult:
-        """The query's value at one time. Raises QueryError."""
+    def instant(
+        self,
+        query: str,
+        at_ms: int,
+        *,
+        cancelled: Event | Callable[[], bool] | None = None,
+        histograms: bool = False,
+    ) -> QueryResult:
+        """The query's value at one time. Raises QueryError.
+
+        Only with `histograms` may there be some in the result: without, they are dropped.
+        """
         expr = parse(query)
         _check_time(at_ms)
         times = np.array([at_ms], np.int64)
         annotations = Annotations(query)
-        value = self._evaluate(expr, times, 0, annotations, cancelled)
+        value = self._evaluate(expr, times, 0, annotations, cancelled, histograms=histograms)
         return _result(expr, value, times, annotations)
 
     def range(
@@ -62,8 +72,9 @@ class Engine:
         step_ms: int,
         *,
         cancelled: Event | Callable[[], bool] | None = None,
+        histograms: bool = False,
     ) -> QueryResult:
-        """The query's value at each step from start to end, both included. Raises QueryError."""
+        """The query's value at each step from start to end, both included; `histograms` as above. Raises QueryError."""
         expr = parse(query)
         if step_ms <= 0:
             raise InvalidQuery("zero or negative query resolution step widths are not accepted. Try a positive integer")
@@ -79,7 +90,7 @@ class Engine:
             raise ExecutionError(TOO_MANY)
         times = start_ms + step_ms * np.arange(count, dtype=np.int64)
         annotations = Annotations(query)
-        value = self._evaluate(expr, times, step_ms, annotations, cancelled, end_ms)
+        value = self._evaluate(expr, times, step_ms, annotations, cancelled, end_ms, histograms=histograms)
         vector = unlabeled(value.values) if isinstance(value, Scalar) else value
         if not isinstance(vector, Vector):
             raise TypeError("BUG: a range query gave neither scalar nor vector")
@@ -95,6 +106,8 @@ class Engine:
         annotations: Annotations,
         cancelled: Event | Callable[[], bool] | None,
         end_ms: int | None = None,
+        *,
+        histograms: bool,
     ) -> Value:
         options = self._options
         query = Query(
@@ -107,6 +120,7 @@ class Engine:
             subquery_step_ms=round(options.subquery_step_seconds * 1000),
             max_samples=options.max_samples,
             check=_checker(cancelled, options.timeout_seconds),
+            plain=unwrap(expr) if histograms else None,
         )
         try:
             return Evaluator(query, times).evaluate(expr)
@@ -141,6 +155,7 @@ def _of_vector(kind: str, vector: Vector, times: Ints, annotations: Annotations)
         np.ascontiguousarray(vector.present),
         warnings=annotations.warnings,
         infos=annotations.infos,
+        histograms=vector.histograms,
     )
 
 
@@ -194,4 +209,5 @@ def _range_vector(expr: Expr, windows: Windows, times: Ints, annotations: Annota
         timestamps=np.concatenate(timestamps) if timestamps else np.empty(0, np.int64),
         warnings=annotations.warnings,
         infos=annotations.infos,
+        histograms=windows.samples.histograms,
     )

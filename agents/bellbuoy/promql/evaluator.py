@@ -4,7 +4,7 @@ Each node is evaluated once, over all steps at once. A subquery evaluates its ex
 makes windows of the result. What does not depend on the step (everything pinned by @) is evaluated for one step and
 spread. Functions of windows are in `rates` and `over_time`, of buckets in `classic`, of groups in `grouping`, of
 pairs of series in `matching`; here they are looked up, given their arguments, and their results put together. Float
-samples only: native histograms have no place in a Selection yet.
+samples only: histograms are there for a selector that is the whole query, and dropped elsewhere.
 """
 
 import math
@@ -69,6 +69,8 @@ class Query:
     max_samples: int
     check: Callable[[], None]
     """Raises when the query is canceled or out of time."""
+    plain: Expr | None = None
+    """The selector that is the whole query, if histograms may leave it."""
 
 
 class Evaluator:
@@ -131,14 +133,16 @@ class Evaluator:
 
     # -- selectors
 
-    def _select(self, selector: VectorSelector, start: int, end: int, *, keep_stale: bool) -> Samples:
+    def _select(
+        self, selector: VectorSelector, start: int, end: int, *, keep_stale: bool, plain: bool = False
+    ) -> Samples:
         limit = self.query.max_samples
         try:
             selection = self.query.queryable.select(selector.all_matchers, start, end, max_samples=limit)
         except OverflowError as e:
             raise ExecutionError(TOO_MANY) from e
         self.query.check()
-        samples = Samples.of(selection, keep_stale=keep_stale)
+        samples = Samples.of(selection, keep_stale=keep_stale, keep_histograms=plain)
         if len(samples.labels) * len(self.times) > limit:
             raise ExecutionError(TOO_MANY)
         return samples
@@ -155,11 +159,13 @@ class Evaluator:
         ends, lookback = self._ends(expr.offset, expr.at), self.query.lookback_ms
         if expr.smoothed:
             return self._smoothed(expr, ends)
-        samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True)
+        plain = expr is self.query.plain
+        samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True, plain=plain)
         index, present = latest(samples, ends, lookback)
         if len(samples.timestamps) == 0:
             return empty(len(ends))
-        return Vector(samples.labels, samples.values[index], present, samples.drop_name).compact()
+        values = samples.values[index]
+        return Vector(samples.labels, values, present, samples.drop_name, samples.histograms).compact()
 
     def _smoothed(self, expr: VectorSelector, ends: Ints) -> Vector:
         lookback = self.query.lookback_ms
@@ -185,7 +191,8 @@ class Evaluator:
         before = self.query.lookback_ms if selector.anchored or selector.smoothed else 0
         after = self.query.lookback_ms if selector.smoothed else 0
         start, end = int(ends[0]) - extent - before + 1, int(ends[-1]) + after
-        return Windows(self._select(selector, start, end, keep_stale=False), ends, extent, before, after)
+        plain = expr is self.query.plain and not before
+        return Windows(self._select(selector, start, end, keep_stale=False, plain=plain), ends, extent, before, after)
 
     def _subquery(self, expr: Subquery, extent: int) -> Windows:
         step = self.query.subquery_step_ms if expr.step is None else self._milliseconds(expr.step, positive=True)

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from bellbuoy import _core
-from bellbuoy._core import LabelSets
+from bellbuoy._core import Histograms, LabelSets
 from bellbuoy.exposition import go_decimal
 from bellbuoy.promql.values import Floats, Ints, Mask
 
@@ -21,7 +21,8 @@ class QueryResult:
 
     `values` and `present` are [series, steps] over `times`; a vector has one step, a scalar one series and one step.
     A range vector (`metric[5m]` as an instant query) is a matrix whose samples have times of their own: `offsets` is
-    then set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`.
+    then set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`. Where
+    the query asked for them, a value may be the mark of one of `histograms`.
     """
 
     kind: Kind
@@ -34,6 +35,7 @@ class QueryResult:
     timestamps: Ints | None = None
     warnings: list[str] = field(default_factory=list)
     infos: list[str] = field(default_factory=list)
+    histograms: Histograms | None = None
 
     def to_json(self) -> bytes:
         """`{"resultType":…,"result":…}` as in the HTTP API."""
@@ -41,11 +43,12 @@ class QueryResult:
 
     def _result(self) -> bytes:
         if self.offsets is not None and self.timestamps is not None:
-            return _core.samples_json(self.labels, self.offsets, self.timestamps, self.values)
+            return _core.samples_json(self.labels, self.offsets, self.timestamps, self.values, self.histograms)
         if self.kind == "matrix":
-            return _core.matrix_json(self.labels, self.times, self.values, self.present)
+            return _core.matrix_json(self.labels, self.times, self.values, self.present, self.histograms)
         if self.kind == "vector":
-            return _core.vector_json(self.labels, int(self.times[0]), np.ascontiguousarray(self.values[:, 0]))
+            values = np.ascontiguousarray(self.values[:, 0])
+            return _core.vector_json(self.labels, int(self.times[0]), values, self.histograms)
         if self.kind == "scalar":
             value = go_decimal(float(self.values[0, 0]))
         else:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bellbuoy._core import STALE_BITS, LabelSets
+from bellbuoy._core import HISTOGRAM_MARK, STALE_BITS, Histograms, LabelSets
 from bellbuoy.promql.errors import ExecutionError
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -40,12 +40,16 @@ class Text:
 
 @dataclass(frozen=True)
 class Vector:
-    """Series over the grid: `values` and `present` are [series, steps], `drop_name` is [series]."""
+    """Series over the grid: `values` and `present` are [series, steps], `drop_name` is [series].
+
+    With `histograms`, a value may be the mark of one of them. Only a selector that is a whole query has some.
+    """
 
     labels: LabelSets
     values: Floats
     present: Mask
     drop_name: Mask
+    histograms: Histograms | None = None
 
     @property
     def steps(self) -> int:
@@ -54,7 +58,8 @@ class Vector:
 
     def take(self, rows: Ints) -> "Vector":
         """These rows, in this order."""
-        return Vector(self.labels.take(rows), self.values[rows], self.present[rows], self.drop_name[rows])
+        parts = self.labels.take(rows), self.values[rows], self.present[rows], self.drop_name[rows]
+        return Vector(*parts, self.histograms)
 
     def with_values(self, values: Floats, present: Mask | None = None, *, drop_name: bool = False) -> "Vector":
         """The same series with other values; with `drop_name` their names go at the end."""
@@ -82,6 +87,11 @@ def unlabeled(values: Floats, present: Mask | None = None, labels: dict[str, str
 def is_stale(values: Floats) -> Mask:
     """Which values are stale markers. Other NaNs are not."""
     return np.asarray(values.view(np.int64) == STALE_BITS)
+
+
+def is_histogram(values: Floats) -> Mask:
+    """Which values are marks of histograms."""
+    return np.asarray(values.view(np.int64) >> 32 == HISTOGRAM_MARK)
 
 
 def drop_names(labels: LabelSets, rows: Mask) -> LabelSets:

@@ -13,8 +13,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from bellbuoy._core import LabelSets
-from bellbuoy.promql.values import Floats, Ints, Mask, Vector, is_stale
+from bellbuoy._core import Histograms, LabelSets
+from bellbuoy.promql.values import Floats, Ints, Mask, Vector, is_histogram, is_stale
 
 BLOCK_CELLS = 1 << 15
 """Series times steps a block: its index arrays stay near the processor."""
@@ -31,29 +31,35 @@ class Selected(Protocol):
     def timestamps(self) -> Ints: ...
     @property
     def values(self) -> Floats: ...
+    @property
+    def histograms(self) -> Histograms | None: ...
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Series i has the samples `offsets[i]:offsets[i + 1]`, ascending in time."""
+    """Series i has the samples `offsets[i]:offsets[i + 1]`, ascending in time; with `histograms`, marks among them."""
 
     labels: LabelSets
     drop_name: Mask
     offsets: Ints
     timestamps: Ints
     values: Floats
+    histograms: Histograms | None = None
 
     @staticmethod
-    def of(selection: Selected, *, keep_stale: bool) -> "Samples":
+    def of(selection: Selected, *, keep_stale: bool, keep_histograms: bool = False) -> "Samples":
         """What the storage found. Range vectors do not see stale markers, instant vectors end at them."""
         offsets, timestamps, values = selection.offsets, selection.timestamps, selection.values
         count = len(selection.labels)
-        if not keep_stale:
-            fresh = ~is_stale(values)
-            if not fresh.all():
-                kept = np.concatenate([[0], np.cumsum(fresh)])
-                offsets, timestamps, values = kept[offsets], timestamps[fresh], values[fresh]
-        return Samples(selection.labels, np.zeros(count, np.bool_), offsets, timestamps, values)
+        histograms = selection.histograms or None
+        wanted = None if keep_stale else ~is_stale(values)
+        if histograms is not None and not keep_histograms:
+            numbers = ~is_histogram(values)
+            wanted, histograms = numbers if wanted is None else wanted & numbers, None
+        if wanted is not None and not wanted.all():
+            kept = np.concatenate([[0], np.cumsum(wanted)])
+            offsets, timestamps, values = kept[offsets], timestamps[wanted], values[wanted]
+        return Samples(selection.labels, np.zeros(count, np.bool_), offsets, timestamps, values, histograms)
 
     @staticmethod
     def of_vector(vector: Vector, times: Ints) -> "Samples":

@@ -50,6 +50,7 @@ def quantity_bytes(value: str | int) -> int:
 
 Duration = Annotated[str, AfterValidator(_check_duration)]
 Quantity = Annotated[str | int, AfterValidator(_check_quantity)]
+FallbackProtocol = Literal["OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0", "PrometheusText0.0.4"]
 
 
 class Part(Strict):
@@ -181,6 +182,8 @@ class ScrapeTargetSpec(Part):
     authorization: Authorization | None = None
     tls: Tls | None = None
     follow_redirects: bool = True
+    fallback_protocol: FallbackProtocol | None = None
+    series_budget: int = 0
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -189,6 +192,11 @@ class ScrapeTargetSpec(Part):
             raise ValueError("needs exactly one of pods and static: remove one, or add the one that is missing")
         if self.basic_auth is not None and self.authorization is not None:
             raise ValueError("basicAuth and authorization exclude each other: remove one")
+        if 0 < self.limits.samples < self.series_budget:
+            raise ValueError(
+                "seriesBudget is more than limits.samples, so scrapes fail before the budget is spent: lower it, or "
+                "raise or remove limits.samples"
+            )
         return self
 
 

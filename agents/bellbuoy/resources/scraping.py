@@ -113,6 +113,10 @@ def _scrape_target_job(selection: Selection, target: ScrapeTarget, layout: Layou
         job["honor_timestamps"] = False
     if not spec.follow_redirects:
         job["follow_redirects"] = False
+    if spec.fallback_protocol is not None:
+        job["fallback_scrape_protocol"] = spec.fallback_protocol
+    if spec.series_budget:
+        job["series_budget"] = spec.series_budget
 
     def file(key: SecretKey) -> str:
         return f"{layout.secrets_folder}/{secret_use(target, key).file}"

@@ -4,7 +4,7 @@ These are Prometheus's fields with Prometheus's defaults. Kubernetes is asked by
 `kubernetes_sd_configs` is refused with a pointer to it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -15,13 +15,13 @@ from bellbuoy.configuration import Duration, Size, Strict, Url, resolve_path
 from bellbuoy.relabel import RelabelConfig, relabeler
 from bellbuoy.scrape.http_config import HttpClientConfig, core_settings
 from bellbuoy.scrape.protocols import (
-    PROTOCOLS,
     EscapingScheme,
     Protocol,
     ValidationScheme,
     accept_header,
     check_protocol,
     core_format,
+    default_protocols,
 )
 
 DEFAULT_INTERVAL_SECONDS = 60.0
@@ -116,9 +116,8 @@ def refused_discovery() -> dict[str, str]:
 class Inherited(Strict):
     """What `global` may say for all scrape configurations, and each of them for itself."""
 
-    scrape_protocols: list[Annotated[Protocol, BeforeValidator(check_protocol)]] = Field(
-        default_factory=lambda: list(PROTOCOLS)
-    )
+    # None: what default_protocols says.
+    scrape_protocols: list[Annotated[Protocol, BeforeValidator(check_protocol)]] | None = None
     body_size_limit: Size = 0
     sample_limit: int = Field(default=0, ge=0)
     series_budget: int = Field(default=0, ge=0)
@@ -131,26 +130,20 @@ class Inherited(Strict):
     extra_scrape_metrics: bool = False
     metric_name_validation_scheme: ValidationScheme = ""
     metric_name_escaping_scheme: EscapingScheme = ""
-    # Of native histograms, which are not stored, only their absence can be asked for.
     scrape_native_histograms: bool = False
     always_scrape_classic_histograms: bool = False
     convert_classic_histograms_to_nhcb: bool = False
 
     @field_validator("scrape_protocols")
     @classmethod
-    def _each_once(cls, protocols: list[Protocol]) -> list[Protocol]:
+    def _each_once(cls, protocols: list[Protocol] | None) -> list[Protocol] | None:
+        if protocols is None:
+            return None
         if not protocols:
             raise ValueError("it is empty; name one protocol, or remove it")
         if len(set(protocols)) < len(protocols):
             raise ValueError("a protocol stands twice; keep one of them")
         return protocols
-
-    @field_validator("scrape_native_histograms", "convert_classic_histograms_to_nhcb")
-    @classmethod
-    def _no_native(cls, wanted: bool) -> bool:
-        if wanted:
-            raise ValueError("native histograms are not stored; set it to false: classic histograms always are")
-        return wanted
 
 
 class ScrapeConfig(Inherited, HttpClientConfig):
@@ -167,7 +160,6 @@ class ScrapeConfig(Inherited, HttpClientConfig):
     params: dict[str, list[str]] = Field(default_factory=dict)
     enable_compression: bool = True
     fallback_scrape_protocol: Annotated[Protocol, BeforeValidator(check_protocol)] | None = None
-    # Both limit native histograms, of which there are none.
     native_histogram_bucket_limit: int = Field(default=0, ge=0)
     native_histogram_min_bucket_factor: float = Field(default=0, ge=0)
     static_configs: list[StaticConfig] = Field(default_factory=list)
@@ -204,6 +196,11 @@ class ScrapeConfig(Inherited, HttpClientConfig):
         legacy = self.metric_name_validation_scheme == "legacy"
         return self.metric_name_escaping_scheme or ("underscores" if legacy else "allow-utf-8")
 
+    @property
+    def protocols(self) -> Sequence[Protocol]:
+        """What targets are asked for, most wanted first."""
+        return self.scrape_protocols or default_protocols(native_histograms=self.scrape_native_histograms)
+
     def settings(self, base: Path | None) -> dict[str, Any]:
         """The pool's settings as the core's Scraper takes them."""
         return core_settings(self, base) | {
@@ -212,7 +209,7 @@ class ScrapeConfig(Inherited, HttpClientConfig):
             "honor_labels": self.honor_labels,
             "honor_timestamps": self.honor_timestamps,
             "track_timestamps_staleness": self.track_timestamps_staleness,
-            "accept": accept_header(self.scrape_protocols, self.escaping),
+            "accept": accept_header(self.protocols, self.escaping),
             "fallback_format": core_format(self.fallback_scrape_protocol),
             "legacy_names": self.metric_name_validation_scheme == "legacy",
             "extra_scrape_metrics": self.extra_scrape_metrics,
@@ -225,4 +222,9 @@ class ScrapeConfig(Inherited, HttpClientConfig):
             "label_limit": self.label_limit,
             "label_name_length_limit": self.label_name_length_limit,
             "label_value_length_limit": self.label_value_length_limit,
+            "scrape_native_histograms": self.scrape_native_histograms,
+            "always_scrape_classic_histograms": self.always_scrape_classic_histograms,
+            "convert_classic_histograms_to_nhcb": self.convert_classic_histograms_to_nhcb,
+            "native_histogram_bucket_limit": self.native_histogram_bucket_limit,
+            "native_histogram_min_bucket_factor": self.native_histogram_min_bucket_factor,
         }

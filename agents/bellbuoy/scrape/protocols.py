@@ -1,22 +1,22 @@
 """Scrape protocols: what a target is asked for, and how its answer is read if it does not say.
 
-The header is Prometheus 3.16's, weights included, so that an exporter chooses as it would there. Protobuf is not asked
-for: what it carries beyond text, native histograms, is not stored.
+The header is Prometheus 3.16's, weights included, so that an exporter chooses as it would there. Protobuf is asked for,
+before all others, where native histograms are wanted: only it carries them.
 """
 
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-Protocol = Literal["OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0", "PrometheusText0.0.4"]
+Protocol = Literal[
+    "PrometheusProto", "OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0", "PrometheusText0.0.4"
+]
 ValidationScheme = Literal["", "legacy", "utf8"]
 EscapingScheme = Literal["", "allow-utf-8", "underscores", "dots", "values"]
 
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-_NOT_READ = {
-    "PrometheusProto": "the text formats have all of it but native histograms",
-    "OpenMetricsText2.0.0": "OpenMetrics 2.0 is still a draft",
-}
+_NOT_READ = {"OpenMetricsText2.0.0": "OpenMetrics 2.0 is still a draft"}
 _MEDIA: dict[Protocol, str] = {
+    "PrometheusProto": "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
     "OpenMetricsText1.0.0": "application/openmetrics-text;version=1.0.0",
     "OpenMetricsText0.0.1": "application/openmetrics-text;version=0.0.1",
     "PrometheusText1.0.0": "text/plain;version=1.0.0",
@@ -35,6 +35,11 @@ def check_protocol(name: str) -> str:
     return name
 
 
+def default_protocols(*, native_histograms: bool) -> tuple[Protocol, ...]:
+    """What targets are asked for unless a configuration says something else."""
+    return PROTOCOLS if native_histograms else PROTOCOLS[1:]
+
+
 def accept_header(protocols: Sequence[Protocol], escaping: str) -> str:
     """The Accept header that asks for these, most wanted first."""
     out = []
@@ -49,4 +54,6 @@ def core_format(protocol: Protocol | None) -> str | None:
     """The core's name of a protocol's format."""
     if protocol is None:
         return None
+    if protocol == "PrometheusProto":
+        return "protobuf"
     return "openmetrics" if protocol.startswith("OpenMetrics") else "text"

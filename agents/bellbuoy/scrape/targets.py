@@ -2,7 +2,8 @@
 
 Pure: target groups and a scrape configuration go in, targets for the core's Scraper and the dropped ones with the
 reason come out. Relabeling may set `__address__`, `__scheme__`, `__metrics_path__`, `__param_*`,
-`__scrape_interval__` and `__scrape_timeout__`; what still starts with `__` afterwards is removed.
+`__scrape_interval__`, `__scrape_timeout__` and the labels of `HISTOGRAMS`; what still starts with `__` afterwards is
+removed.
 """
 
 import re
@@ -22,6 +23,17 @@ FLAGS = {
     "__bellbuoy_terminating__": "terminating",
     "__bellbuoy_not_ready__": "not_ready",
 }
+# What a target may say of histograms for itself, and the field of the configuration.
+HISTOGRAMS = {
+    f"__{name}__": name
+    for name in (
+        "scrape_native_histograms", "always_scrape_classic_histograms", "convert_classic_histograms_to_nhcb",
+    )
+}  # fmt: skip
+# As Go reads them.
+_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
+    ("0", "f", "F", "FALSE", "false", "False"), False
+)
 # Dropped targets are kept to explain them; past this many a pool only counts them, unless keep_dropped_targets says
 # more.
 DROPPED_LIMIT = 500
@@ -47,6 +59,7 @@ class ActiveTarget:
     interval_seconds: float
     timeout_seconds: float
     flags: Mapping[str, bool]
+    """What the core is told of it besides, by name: of a pod's life, and of histograms."""
 
     def for_core(self) -> dict[str, Any]:
         """As the core's Scraper takes it."""
@@ -110,6 +123,7 @@ def _discovered(config: ScrapeConfig, labels: Mapping[str, str]) -> dict[str, st
         "__scrape_interval__": format_duration(config.scrape_interval),
         "__scrape_timeout__": format_duration(config.scrape_timeout),
     }
+    out.update({label: str(getattr(config, name)).lower() for label, name in HISTOGRAMS.items()})
     out.update({f"__param_{name}": values[0] for name, values in config.params.items() if values})
     out.update(labels)
     return {name: value for name, value in out.items() if value}
@@ -137,6 +151,11 @@ def _relabel(config: ScrapeConfig, rules: Relabeler, discovered: dict[str, str])
         return DroppedTarget(discovered, f"__scrape_interval__ or __scrape_timeout__: {e}")
     if not 0 < timeout <= interval:
         return DroppedTarget(discovered, "__scrape_timeout__ must be above 0 and not longer than __scrape_interval__")
+    for label, name in HISTOGRAMS.items():
+        if text := labels.get(label, ""):
+            if text not in _BOOLEANS:
+                return DroppedTarget(discovered, f'{label} "{text}" is neither true nor false')
+            flags[name] = _BOOLEANS[text]
     path = labels.get("__metrics_path__", "")
     query = _query(config, labels)
     url = f"{scheme}://{address}{path if path.startswith('/') else '/' + path}"

@@ -16,7 +16,7 @@ _COUNTED = frozenset(
     {
         "samples_appended", "samples_duplicate", "rows_out_of_order", "wal_bytes_written", "commits", "commit_failures",
         "lost_bytes", "scrapes", "scrapes_failed", "samples_scraped", "samples_rejected", "wire_bytes", "body_bytes",
-        "plan_hits", "plan_misses",
+        "plan_hits", "plan_misses", "exemplars_appended", "exemplars_out_of_order",
     }
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bellbuoy.archive import ArchiveOptions, add_archive_arguments, archive_options
 from bellbuoy.configuration import parse_size
 from bellbuoy.durations import format_duration, parse_duration
 from bellbuoy.errors import OptionsError
@@ -38,6 +39,8 @@ class Options:
     storage_path: Path = Path("data")
     retention_seconds: float = 15 * 86400.0
     retention_bytes: int = 0
+    # As many as Prometheus holds: about 30 MB.
+    max_exemplars: int = 100_000
     config_file: Path | None = Path("prometheus.yml")
     follow: FollowOptions | None = None
     lifecycle: bool = False
@@ -48,6 +51,7 @@ class Options:
     query: QueryOptions = field(default_factory=QueryOptions)
     rules: RuleOptions = field(default_factory=RuleOptions)
     notify_queue: int = 10_000
+    archive: ArchiveOptions | None = None
     flags: dict[str, str] = field(default_factory=dict)
 
 
@@ -69,6 +73,10 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'"{text}" is no whole number above 0')
     return int(text)
+
+
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else _count(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +150,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="SIZE",
         help="bytes that are kept, such as 50GB; 0 is no limit (default: 0)",
+    )
+    add_archive_arguments(add, prefix="--storage.archive.", required=False)
+    add(
+        "--storage.max-exemplars",
+        dest="max_exemplars",
+        type=_count_or_none,
+        default=default.max_exemplars,
+        metavar="N",
+        help="exemplars that are held, of all series; the oldest make room; 0 takes none (default: %(default)s)",
     )
     add(
         "--scrape.threads",
@@ -255,6 +272,7 @@ def options(args: argparse.Namespace) -> Options:
         storage_path=Path(args.storage_path),
         retention_seconds=args.retention,
         retention_bytes=args.retention_size,
+        max_exemplars=args.max_exemplars,
         config_file=None if follow else Path(args.config_file or "prometheus.yml"),
         follow=follow,
         lifecycle=args.lifecycle,
@@ -277,6 +295,7 @@ def options(args: argparse.Namespace) -> Options:
             external_url=args.external_url.rstrip("/"),
         ),
         notify_queue=args.notify_queue,
+        archive=archive_options(args),
         flags=_flags(args),
     )
 
@@ -288,14 +307,22 @@ _FLAG_NAMES = {
     "lifecycle": "web.enable-lifecycle", "admin": "web.enable-admin-api",
     "target_response": "web.enable-target-response",
     "storage_path": "storage.path", "retention": "storage.retention",
-    "retention_size": "storage.retention-size", "scrape_threads": "scrape.threads",
+    "retention_size": "storage.retention-size", "max_exemplars": "storage.max-exemplars",
+    "archive_url": "storage.archive.url",
+    "archive_endpoint": "storage.archive.endpoint", "archive_region": "storage.archive.region",
+    "archive_credentials_file": "storage.archive.credentials-file", "archive_interval": "storage.archive.interval",
+    "archive_retry_delay": "storage.archive.retry-delay", "archive_retry_max_delay": "storage.archive.retry-max-delay",
+    "scrape_threads": "scrape.threads",
     "query_concurrency": "query.max-concurrency", "query_timeout": "query.timeout",
     "query_lookback": "query.lookback-delta", "query_max_samples": "query.max-samples",
     "query_max_result": "query.max-result-size", "rules_concurrency": "rules.max-concurrency",
     "rules_resend": "rules.alert.resend-delay", "rules_tolerance": "rules.alert.for-outage-tolerance",
     "rules_grace": "rules.alert.for-grace-period", "notify_queue": "alertmanager.notification-queue-capacity",
 }  # fmt: skip
-_DURATIONS = ("retention", "query_timeout", "query_lookback", "rules_resend", "rules_tolerance", "rules_grace")
+_DURATIONS = (
+    "retention", "archive_interval", "archive_retry_delay", "archive_retry_max_delay", "query_timeout",
+    "query_lookback", "rules_resend", "rules_tolerance", "rules_grace",
+)  # fmt: skip
 
 
 def _flags(args: argparse.Namespace) -> dict[str, str]:

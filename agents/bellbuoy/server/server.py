@@ -18,6 +18,7 @@ from bellbuoy.logs import fields
 from bellbuoy.promql import Engine, EngineOptions
 from bellbuoy.rules import Notifier, NotifierOptions, RuleManager
 from bellbuoy.scrape import ScrapeManager
+from bellbuoy.server.archiving import ArchiveTask
 from bellbuoy.server.config import Loaded
 from bellbuoy.server.metrics import CoreStats, ServerMetrics
 from bellbuoy.server.options import Options
@@ -36,6 +37,7 @@ class Server:
         self._metrics = ServerMetrics(registry)
         self._parts: Parts | None = None
         self._scraper: Scraper | None = None
+        self._archive: ArchiveTask | None = None
         self._configured = False
         self.replay = Replay()
         # The first task that failed by itself: the part ends with its error.
@@ -78,6 +80,7 @@ class Server:
                 str(options.storage_path),
                 retention_seconds=options.retention_seconds,
                 retention_bytes=options.retention_bytes,
+                exemplars=options.max_exemplars,
                 progress=lambda *said: loop.call_soon_threadsafe(self._opening, *said),
             )
         )
@@ -122,6 +125,10 @@ class Server:
             ),
             notifier=notifier,
         )
+        if options.archive is not None:
+            self._archive = ArchiveTask(
+                options.archive, storage, options.storage_path, registry=self._registry, failed=self._failed
+            )
         self._registry.register(CoreStats("storage", storage.stats))
         self._registry.register(CoreStats("scraper", self._scraper.stats))
         self._health.set_waiting("no configuration yet")
@@ -158,6 +165,8 @@ class Server:
         await parts.scrape.stop()
         await parts.notifier.stop()
         await parts.queries.close()
+        if self._archive is not None:
+            await self._archive.stop()
         if self._scraper is not None:
             await asyncio.to_thread(self._scraper.close)
         await asyncio.to_thread(parts.storage.close)

@@ -3,6 +3,32 @@
 All of it is the core's; this package gives it the place in the layers that the design names.
 """
 
-from bellbuoy._core import STALE_BITS, LabelSets, Selection, Storage, StorageError, Writer
+from bellbuoy._core import (
+    HISTOGRAM_MARK,
+    STALE_BITS,
+    Histogram,
+    Histograms,
+    LabelSets,
+    Selection,
+    Storage,
+    StorageError,
+    Survey,
+    Writer,
+    inspect_file,
+    survey_series,
+)
 
-__all__ = ["STALE_BITS", "LabelSets", "Selection", "Storage", "StorageError", "Writer"]
+__all__ = [
+    "HISTOGRAM_MARK",
+    "STALE_BITS",
+    "Histogram",
+    "Histograms",
+    "LabelSets",
+    "Selection",
+    "Storage",
+    "StorageError",
+    "Survey",
+    "Writer",
+    "inspect_file",
+    "survey_series",
+]

@@ -1,9 +1,10 @@
-"""`bellbuoy tsdb`: takes data out of a folder, and brings data into one, in the forms that others read and write.
+"""`bellbuoy tsdb`: says what a data folder has, takes data out of one, and brings data into one.
 
-Parquet for analysis, OpenMetrics text for whoever reads text, Prometheus's blocks for Prometheus, Thanos and Mimir. All
-of it is streamed: `source` gives a folder's metrics piece by piece, `parquet`, `openmetrics` and `blocks` each know a
-form, `block_writer` and `block_reader` the files of a block, `xor` and `binary` what they are made of. A folder that a
-server uses is not touched.
+`files` are a folder's files as they lie, `listing`, `analysis` and `verification` what is told of them; the core reads
+them, and a server may be at work. For the rest no server may: Parquet for analysis, OpenMetrics text for whoever reads
+text, Prometheus's blocks for Prometheus, Thanos and Mimir. All of it is streamed: `bellbuoy.archive` gives a folder's
+metrics piece by piece and writes Parquet, `openmetrics` and `blocks` each know a form, `block_writer` and
+`block_reader` the files of a block, `xor` and `binary` what they are made of.
 """
 
 from bellbuoy.tsdb_tools.commands import run

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bellbuoy.archive.source import Ints, Samples
 from bellbuoy.tsdb import LabelSets
 from bellbuoy.tsdb_tools import block_format as form
 from bellbuoy.tsdb_tools import xor
 from bellbuoy.tsdb_tools.binary import CutOffError, crc32c_of_each, read_uvarint, read_varint
 from bellbuoy.tsdb_tools.errors import ImportDataError
-from bellbuoy.tsdb_tools.source import Ints, Samples
 
 # How many samples are decoded side by side, and handed over at once.
 BATCH_SAMPLES = 250_000

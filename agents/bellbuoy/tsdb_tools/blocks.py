@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from bellbuoy.archive.progress import Progress
+from bellbuoy.archive.source import Samples, Source
 from bellbuoy.tsdb_tools import block_format as form
 from bellbuoy.tsdb_tools.block_reader import BlockReader, read_meta
 from bellbuoy.tsdb_tools.block_writer import BlockWriter
 from bellbuoy.tsdb_tools.errors import ImportDataError
-from bellbuoy.tsdb_tools.progress import Progress
-from bellbuoy.tsdb_tools.source import Samples, Source
 
 # The span of Prometheus's own youngest blocks: it merges them as it does those.
 BLOCK_MS = 2 * 3_600_000

@@ -3,27 +3,33 @@
 import asyncio
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import orjson
 
-from bellbuoy.tsdb import LabelSets, Storage, StorageError
-from bellbuoy.tsdb_tools import blocks, openmetrics
-from bellbuoy.tsdb_tools.errors import ExportError, ImportDataError
+from bellbuoy.archive import Archiver
+from bellbuoy.archive.errors import ArchiveError, ExportError
+from bellbuoy.archive.progress import Progress, Steps
+from bellbuoy.archive.source import Ints, Source, open_storage
+from bellbuoy.tsdb import LabelSets, Storage, StorageError, survey_series
+from bellbuoy.tsdb_tools import analysis, blocks, files, listing, openmetrics, verification
+from bellbuoy.tsdb_tools.errors import DamagedError, ImportDataError
 from bellbuoy.tsdb_tools.openmetrics import Floats
 from bellbuoy.tsdb_tools.options import Options
-from bellbuoy.tsdb_tools.progress import Progress
-from bellbuoy.tsdb_tools.source import Ints, Source, open_storage
 
 # How many imported samples the storage holds unsealed.
 TIDY_SAMPLES = 1_000_000
 
 
 async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str], None] | None = None) -> None:
-    """Export or import; ends early, with an error, when it is told to stop. Nothing listens anywhere."""
+    """Do what the options say; ends early, with an error, when it is told to stop. Nothing listens anywhere."""
     told = threading.Event()
     work = asyncio.ensure_future(asyncio.to_thread(perform, options, told.is_set))
     stopping = asyncio.ensure_future(stop.wait())
@@ -35,10 +41,71 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
 
 def perform(options: Options, stopped: Callable[[], bool] = lambda: False) -> None:
     """The work itself. Raises CannotError."""
-    if options.command == "export":
-        export(options, stopped)
+    does = {
+        "export": export, "import": import_, "list": list_, "analyze": analyze, "verify": verify, "archive": archive,
+    }  # fmt: skip
+    does[options.command](options, stopped)
+
+
+def list_(options: Options, stopped: Callable[[], bool]) -> None:
+    """Print what lies in the folder."""
+    found = listing.listing(options.storage_path)
+    _print(options, found, lambda: listing.text(found))
+
+
+def analyze(options: Options, stopped: Callable[[], bool]) -> None:
+    """Print what the folder's series are made of."""
+    folder, said = options.storage_path, Steps("tsdb analyze", stopped)
+    index_bytes = 0
+    for kind, path in files.find(folder):
+        if kind in ("block", "catalog") and (file := files.look(kind, path)) is not None:
+            index_bytes += file.facts.get("index_bytes", file.bytes if kind == "catalog" else 0)
+    first, last = options.start, options.end
+    try:
+        survey = survey_series(
+            str(folder),
+            [list(one) for one in options.selectors],
+            -(2**63) if first is None else first,
+            2**63 - 1 if last is None else last,
+            progress=said.step,
+        )
+    except StorageError as e:
+        raise DamagedError(str(e)) from e
+    found = analysis.analyze(survey, index_bytes=index_bytes, top=options.top)
+    _print(options, {**asdict(found), "losses": survey.losses}, lambda: analysis.text(found, survey.losses))
+
+
+def verify(options: Options, stopped: Callable[[], bool]) -> None:
+    """Print what is whole. Raises DamagedError when something is not."""
+    folder, said = options.storage_path, Steps("tsdb verify", stopped)
+    found = verification.verify(folder, step=said.step)
+    _print(options, verification.report(folder, found), lambda: verification.text(folder, found))
+    damaged = [file for file in found if file.damage]
+    if damaged:
+        raise DamagedError(f"{len(damaged)} of {len(found)} files of {folder} are damaged; what to do is said above")
+
+
+def archive(options: Options, stopped: Callable[[], bool]) -> None:
+    """Write the blocks that are not in the archive yet. Raises ArchiveError."""
+    if options.archive is None:
+        raise RuntimeError("BUG: there is nowhere to write to")
+    files.find(options.storage_path)
+    progress = Progress("tsdb archive", stopped=stopped, cure="what is in the archive stays, start it again")
+    archiver = Archiver(options.archive, options.storage_path)
+    try:
+        with open_storage(options.storage_path) as storage:
+            done = archiver.run(storage, progress)
+    except StorageError as e:
+        raise ArchiveError(str(e)) from e
+    progress.end(f"{done.files} files, {done.bytes:,} bytes, {options.archive.url}")
+
+
+def _print(options: Options, for_programs: Any, for_people: Callable[[], str]) -> None:
+    if options.format == "json":
+        sys.stdout.write(orjson.dumps(for_programs, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
-        import_(options, stopped)
+        sys.stdout.write(for_people())
+    sys.stdout.flush()
 
 
 def export(options: Options, stopped: Callable[[], bool]) -> None:
@@ -73,7 +140,7 @@ def export(options: Options, stopped: Callable[[], bool]) -> None:
 def _parquet() -> ModuleType:
     """Loaded when it is asked for: it needs a package that is larger than all others together."""
     try:
-        return importlib.import_module("bellbuoy.tsdb_tools.parquet")
+        return importlib.import_module("bellbuoy.archive.parquet")
     except ModuleNotFoundError as e:
         if e.name is None or e.name.startswith("bellbuoy"):
             raise

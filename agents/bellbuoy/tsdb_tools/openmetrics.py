@@ -13,11 +13,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from bellbuoy.archive.progress import Progress
+from bellbuoy.archive.source import Ints, Samples, Source
 from bellbuoy.labels import NAME, is_legacy_label_name, is_legacy_metric_name, quote
 from bellbuoy.tsdb import STALE_BITS, LabelSets
 from bellbuoy.tsdb_tools.errors import ImportDataError
-from bellbuoy.tsdb_tools.progress import Progress
-from bellbuoy.tsdb_tools.source import Ints, Samples, Source
 
 Floats = NDArray[np.float64]
 

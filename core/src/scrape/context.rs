@@ -64,8 +64,8 @@ impl Context {
         seen: &mut Seen,
         intern: &Intern<'_>,
     ) -> Result<Arc<Plan>, PlanError> {
-        let Body { text: body, format, honor_timestamps } = *body;
-        let scanned = text::scan(body, format).map_err(PlanError::Text)?;
+        let Body { text: body, format, histograms, honor_timestamps } = *body;
+        let scanned = text::scan_with(body, format, histograms).map_err(PlanError::Text)?;
         let old = old.filter(|p| p.format == format);
         let origins = arrange(old, body, &scanned, seen);
         let (plan, origins) = self.finish(old, format, body, &scanned, &origins, intern)?;
@@ -282,11 +282,13 @@ fn arrange(old: Option<&Plan>, body: &[u8], scanned: &[Line], seen: &Seen) -> Ve
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::LazyLock;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::labels::Str;
+    use crate::tsdb::columns::ColumnSets;
     use crate::tsdb::ABSENT_BITS;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -294,17 +296,12 @@ mod tests {
     }
 
     fn intern(columns: Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> {
-        let mut sorted: Vec<Column> = columns.clone();
-        sorted.sort();
-        sorted.dedup();
-        let at = |c: &Column| sorted.iter().position(|s| s == c).map_or(0, |i| i as u32);
-        let positions = columns.iter().map(at).collect();
-        let ids = (0..sorted.len() as u32).collect();
-        Ok((Arc::new(ColumnSet { id: 0, columns: sorted.into_iter().map(Arc::new).collect(), ids }), positions))
+        static SETS: LazyLock<ColumnSets> = LazyLock::new(ColumnSets::default);
+        SETS.intern(columns, &mut |_| Ok(()))
     }
 
     fn body(text: &[u8]) -> Body<'_> {
-        Body { text, format: Format::Prometheus, honor_timestamps: true }
+        Body { text, format: Format::Prometheus, histograms: 0, honor_timestamps: true }
     }
 
     fn context(honor_labels: bool, target: &[(&str, &str)]) -> Context {
@@ -497,7 +494,7 @@ mod tests {
             let mut reading = Reading::default();
             for format in [Format::Prometheus, Format::OpenMetrics] {
                 let mut seen = Seen::default();
-                let body = |text, format| Body { text, format, honor_timestamps: true };
+                let body = |text, format| Body { text, format, histograms: 0, honor_timestamps: true };
                 if let Ok(plan) = context.scan(None, &body(text.as_bytes(), format), &mut reading, &mut seen, &intern) {
                     let walked = plan.walk(&body(text.as_bytes(), format), &mut reading, &mut seen);
                     let _ = plan.walk(&body(other.as_bytes(), format), &mut reading, &mut seen);

@@ -5,12 +5,14 @@
 //! * `fetch`: gets the body from an `address` over a `connection`, with `tls`, `credentials`, `oauth` and a `proxy` where the
 //!   pool says so; `inflate`s it, and knows its format by `negotiation`.
 //! * `text`: scans it. `plan`: walks it. `context`, `labeling`: make plans of lines. `metadata`: reads comments.
+//! * `transcode`: bodies that are no text, or whose classic histograms are to be native: `protobuf`, `convert`.
 //! * `exposition`: a whole body for Python, to check it.
 //! * `exemplars`: reads those that are new. `failures`: the log of scrapes that failed.
 
 pub mod address;
 pub mod connection;
 pub mod context;
+pub mod convert;
 pub mod credentials;
 pub mod exemplars;
 pub mod exposition;
@@ -22,6 +24,7 @@ pub mod metadata;
 pub mod negotiation;
 pub mod oauth;
 pub mod plan;
+pub mod protobuf;
 pub mod proxy;
 pub mod scraper;
 pub mod series;
@@ -29,6 +32,7 @@ pub mod settings;
 pub mod target;
 pub mod text;
 pub mod tls;
+pub mod transcode;
 
 use pyo3::prelude::*;
 

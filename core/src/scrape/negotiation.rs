@@ -18,6 +18,7 @@ pub fn format_of(content_type: &str, fallback: Option<Format>) -> Result<Format,
     };
     match (media.as_str(), version.as_deref()) {
         ("text/plain", _) => Ok(Format::Prometheus),
+        ("application/vnd.google.protobuf", _) => Ok(Format::Protobuf),
         // OpenMetrics 2 is an experiment, and written differently.
         ("application/openmetrics-text", version) if version != Some("2.0.0") => Ok(Format::OpenMetrics),
         _ => fallback.ok_or_else(|| {
@@ -92,6 +93,7 @@ mod tests {
         check("text/plain; version=\"0.0.4\" ;", Format::Prometheus);
         check("application/openmetrics-text; version=1.0.0; charset=utf-8", Format::OpenMetrics);
         check("application/openmetrics-text", Format::OpenMetrics);
+        check("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", Format::Protobuf);
     }
 
     #[test]
@@ -104,7 +106,6 @@ mod tests {
         check("", "non-compliant scrape target sending blank Content-Type and no fallback_scrape_protocol");
         check("text/html; charset=utf-8", "received unsupported Content-Type \"text/html; charset=utf-8\" and no fallback");
         check("application/openmetrics-text; version=2.0.0", "received unsupported Content-Type");
-        check("application/vnd.google.protobuf", "received unsupported Content-Type");
         check("text/plain; version", "cannot parse Content-Type \"text/plain; version\" and no fallback_scrape_protocol");
         check("text/plain; a=1; a=2", "cannot parse Content-Type");
         check("text/", "cannot parse Content-Type");

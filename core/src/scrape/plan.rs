@@ -53,6 +53,8 @@ pub enum PlanError {
 pub struct Body<'a> {
     pub text: &'a [u8],
     pub format: Format,
+    /// How many histograms the text refers to.
+    pub histograms: usize,
     /// Timestamps in the body count; else the scrape's does.
     pub honor_timestamps: bool,
 }
@@ -68,7 +70,7 @@ pub struct Timed {
 /// What a body says: filled by a walk or a scan, and used again for the next body.
 #[derive(Default)]
 pub struct Reading {
-    /// One value for each column of the plan's set; absent where the body has none.
+    /// One value for each column of the plan's set; absent where the body has none, a mark where it has a histogram.
     pub row: Vec<f64>,
     pub timed: Vec<Timed>,
     /// Exemplars: the slot of the line's series, and where the exemplar stands in the body.
@@ -225,7 +227,7 @@ impl Plan {
 
     /// Reads a body by the plan. On `Unknown` the reading is worth nothing.
     pub fn walk(&self, body: &Body<'_>, out: &mut Reading, seen: &mut Seen) -> Result<(), Unknown> {
-        let Body { text: body, format, honor_timestamps } = *body;
+        let Body { text: body, format, histograms, honor_timestamps } = *body;
         if format != self.format || (format == Format::OpenMetrics && !text::ends_with_eof(body)) {
             return Err(Unknown);
         }
@@ -250,7 +252,7 @@ impl Plan {
                     None => return Ok(()),
                 },
             };
-            start = self.value(body, &mut at, line, honor_timestamps, out, seen)?;
+            start = self.value(body, &mut at, line, (histograms, honor_timestamps), out, seen)?;
             line += 1;
         }
     }
@@ -262,11 +264,14 @@ impl Plan {
         body: &[u8],
         at: &mut usize,
         line: usize,
-        honor_timestamps: bool,
+        (histograms, honor_timestamps): (usize, bool),
         out: &mut Reading,
         seen: &mut Seen,
     ) -> Result<usize, Unknown> {
-        let (value, length) = text::read_value(&body[*at..]).ok_or(Unknown)?;
+        let (value, length) = match text::read_value(&body[*at..]) {
+            Some(number) => number,
+            None => text::read_histogram(&body[*at..], histograms).ok_or(Unknown)?,
+        };
         *at += length;
         let mut time = None;
         let expected = &self.lines[line];
@@ -276,7 +281,7 @@ impl Plan {
                 *at += 1 + length;
                 time = honor_timestamps.then_some(time_ms);
             }
-            if self.format == Format::OpenMetrics && body[*at..].starts_with(b" # ") {
+            if self.format != Format::Prometheus && body[*at..].starts_with(b" # ") {
                 let start = text::skip_blanks(body, *at + 3);
                 *at = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |i| start + i);
                 out.exemplars.push((expected.slot, start..*at));

@@ -19,19 +19,17 @@ use tokio::task::JoinHandle;
 
 use super::address::Address;
 use super::context::Context;
-use super::exemplars::{Ring, Sink};
 use super::fetch::Client;
 use super::labeling::ContextKey;
 use super::metadata::{self, Metadata};
 use super::plan::Plan;
 use super::settings::{PoolSettings, TargetSettings};
 use super::target::{no_answer, spread, Counters, Pool, Shown, Signal, State, Stop, Target};
+use super::transcode::HistogramSettings;
 use crate::labels::{Labels, Strings};
 use crate::tsdb::python::PyStorage;
 use crate::tsdb::storage::Storage;
 
-/// Exemplars that are kept, of all targets; as many as Prometheus keeps by default.
-const EXEMPLARS_MAX: usize = 100_000;
 /// How long closing waits for what still runs.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
@@ -40,6 +38,7 @@ struct Running {
     pool: Arc<Pool>,
     interval: Duration,
     timeout: Duration,
+    histograms: HistogramSettings,
     signal: watch::Sender<Signal>,
     shown: Arc<Shown>,
     task: JoinHandle<()>,
@@ -48,7 +47,8 @@ struct Running {
 impl Running {
     /// Whether it does what these settings ask for.
     fn is_same(&self, target: &TargetSettings, pool: &Arc<Pool>) -> bool {
-        Arc::ptr_eq(&self.pool, pool) && (self.interval, self.timeout) == (target.interval, target.timeout)
+        Arc::ptr_eq(&self.pool, pool)
+            && (self.interval, self.timeout, self.histograms) == (target.interval, target.timeout, target.histograms)
     }
 
     fn stop(self, how: Stop) -> JoinHandle<()> {
@@ -82,7 +82,6 @@ impl RunningPool {
 struct Engine {
     storage: Arc<Storage>,
     counters: Arc<Counters>,
-    exemplars: Arc<Ring>,
     runtime: Runtime,
     pools: BTreeMap<String, RunningPool>,
 }
@@ -111,8 +110,7 @@ impl Engine {
                     }
                 };
                 let (storage, counters) = (self.storage.clone(), self.counters.clone());
-                let exemplars: Arc<dyn Sink> = self.exemplars.clone();
-                let shared = Pool { settings, client, storage, counters, exemplars, buffers: Mutex::default() };
+                let shared = Pool { settings, client, storage, counters, buffers: Mutex::default() };
                 RunningPool { said, shared: Arc::new(shared), contexts: HashMap::new(), targets: HashMap::new() }
             }
         };
@@ -160,6 +158,7 @@ impl Engine {
             address: target.address.clone(),
             interval: target.interval,
             timeout: target.timeout,
+            histograms: target.histograms,
             spread: spread(&target.url, &target.labels),
             labels: target.labels.clone(),
             group,
@@ -170,7 +169,8 @@ impl Engine {
         };
         let task = self.runtime.spawn(new.run());
         let pool = pool.shared.clone();
-        Ok(Running { pool, interval: target.interval, timeout: target.timeout, signal, shown, task })
+        let TargetSettings { interval, timeout, histograms, .. } = *target;
+        Ok(Running { pool, interval, timeout, histograms, signal, shown, task })
     }
 
     /// Until these targets have stopped: who goes on with a series must be the only one that appends to it.
@@ -192,7 +192,6 @@ impl Engine {
 #[pyclass(frozen, module = "bellbuoy._core")]
 pub struct Scraper {
     counters: Arc<Counters>,
-    exemplars: Arc<Ring>,
     /// None once it is closed.
     engine: Mutex<Option<Engine>>,
 }
@@ -217,10 +216,8 @@ impl Scraper {
         let runtime = runtime.map_err(|e| PyRuntimeError::new_err(format!("cannot start {threads} threads: {e}")))?;
         let storage = storage.get().storage.clone();
         let counters: Arc<Counters> = Arc::default();
-        let exemplars = Arc::new(Ring::new(EXEMPLARS_MAX));
-        let engine =
-            Engine { storage, counters: counters.clone(), exemplars: exemplars.clone(), runtime, pools: BTreeMap::new() };
-        Ok(Scraper { counters, exemplars, engine: Mutex::new(Some(engine)) })
+        let engine = Engine { storage, counters: counters.clone(), runtime, pools: BTreeMap::new() };
+        Ok(Scraper { counters, engine: Mutex::new(Some(engine)) })
     }
 
     fn set_pool(&self, py: Python<'_>, name: &str, settings: &Bound<'_, PyAny>, targets: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -363,14 +360,6 @@ impl Scraper {
         dict.set_item("body", PyBytes::new(py, &looked.body))?;
         dict.set_item("truncated", looked.truncated)?;
         Ok(dict)
-    }
-
-    fn exemplars<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for one in py.detach(|| self.exemplars.all()) {
-            list.append((one.series.to_dict(py)?, one.labels.to_dict(py)?, one.value, one.time_ms))?;
-        }
-        Ok(list)
     }
 
     fn close(&self, py: Python<'_>) {

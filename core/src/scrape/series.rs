@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
+use rustc_hash::FxBuildHasher;
 
 use super::plan::Reading;
+use super::transcode::HistogramSettings;
+use crate::histogram::{marked, Histogram};
 use crate::labels::Labels;
 use crate::tsdb::columns::{ColumnSet, MISSING};
-use crate::tsdb::{ABSENT_BITS, STALE};
+use crate::tsdb::{ABSENT, ABSENT_BITS, STALE};
 
 /// A series, a time in milliseconds and a value, as the storage's general path takes them.
 pub type Sample = (Labels, i64, f64);
@@ -84,6 +87,95 @@ impl TimedSamples {
             self.samples.push(sample);
         }
         &self.samples
+    }
+}
+
+/// A series, a time in milliseconds and a histogram.
+pub type HistogramSample = (Labels, i64, Arc<Histogram>);
+
+/// Histograms of a body: they are no columns of the target's row, and their series end by themselves.
+#[derive(Default)]
+pub struct Histograms {
+    columns: Option<Arc<ColumnSet>>,
+    labels: HashMap<u32, Labels, FxBuildHasher>,
+    /// Those of the last body that end once they are gone.
+    present: Vec<u32>,
+    tracked: Tracked,
+}
+
+impl Histograms {
+    /// Takes what a reading has of these histograms out of it, as samples.
+    pub fn take(
+        &mut self,
+        columns: &Arc<ColumnSet>,
+        target: &Labels,
+        reading: &mut Reading,
+        histograms: Vec<Histogram>,
+        settings: &HistogramSettings,
+        time_ms: i64,
+    ) -> Result<Taken, String> {
+        if !self.columns.as_ref().is_some_and(|known| Arc::ptr_eq(known, columns)) {
+            self.columns = Some(columns.clone());
+            self.labels.clear();
+            self.present.clear();
+        }
+        let mut histograms: Vec<Option<Histogram>> = histograms.into_iter().map(Some).collect();
+        let mut found: Vec<(u32, i64, u32)> = Vec::new();
+        for (slot, cell) in reading.row.iter_mut().enumerate() {
+            if let Some(number) = marked(*cell) {
+                found.push((slot as u32, time_ms, number));
+                *cell = ABSENT;
+            }
+        }
+        let slots = found.iter().map(|f| f.0).collect();
+        reading.timed.retain(|timed| match marked(timed.value) {
+            Some(number) => {
+                found.push((timed.slot, timed.time_ms, number));
+                false
+            }
+            None => true,
+        });
+        let mut taken = Taken { samples: Vec::with_capacity(found.len()), slots };
+        for (slot, time_ms, number) in found {
+            let Some(mut histogram) = histograms.get_mut(number as usize).and_then(Option::take) else { continue };
+            settings.limit(&mut histogram)?;
+            let labels = self.labels.entry(slot).or_insert_with(|| columns.columns[slot as usize].series(target));
+            taken.samples.push((labels.clone(), time_ms, Arc::new(histogram)));
+        }
+        Ok(taken)
+    }
+
+    /// The ends of the series that the body before had and this one has not.
+    pub fn ends(&mut self, taken: &Taken, all: bool, time_ms: i64) -> Vec<Sample> {
+        let untimed = taken.slots.len();
+        let as_before = if untimed > 0 { self.present == taken.slots } else { self.tracked.is_empty() };
+        if as_before && (!all || taken.samples.len() == untimed) {
+            return Vec::new();
+        }
+        self.present.clone_from(&taken.slots);
+        let lasting = if all { taken.samples.len() } else { untimed };
+        self.tracked.turn(taken.samples[..lasting].iter().map(|s| s.0.clone()).collect(), time_ms)
+    }
+
+    /// The ends of all.
+    pub fn end(&mut self, time_ms: i64) -> Vec<Sample> {
+        self.present.clear();
+        self.tracked.turn(HashSet::new(), time_ms)
+    }
+}
+
+/// Histograms that were taken out of a reading: those with the scrape's time first.
+#[derive(Default)]
+pub struct Taken {
+    pub samples: Vec<HistogramSample>,
+    /// The columns of those with the scrape's time.
+    slots: Vec<u32>,
+}
+
+impl Taken {
+    /// Those that stood in the row.
+    pub fn in_row(&self) -> usize {
+        self.slots.len()
     }
 }
 

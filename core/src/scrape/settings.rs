@@ -19,6 +19,7 @@ use super::oauth::OAuth2Settings;
 use super::proxy::{Proxy, ProxySettings};
 use super::text::Format;
 use super::tls::TlsSettings;
+use super::transcode::HistogramSettings;
 use crate::labels::{Labels, Strings};
 use crate::relabel::Rules;
 
@@ -31,6 +32,7 @@ pub struct PoolSettings {
     /// Of what remains after relabeling; 0 is none.
     pub sample_limit: usize,
     pub labeling: Arc<Labeling>,
+    pub histograms: HistogramSettings,
     pub failures: Option<FailureLog>,
     pub fetch: FetchSettings,
 }
@@ -49,10 +51,11 @@ pub struct TargetSettings {
     pub labels: Labels,
     pub interval: Duration,
     pub timeout: Duration,
+    pub histograms: HistogramSettings,
     pub flags: Flags,
 }
 
-const POOL_KEYS: [&str; 25] = [
+const POOL_KEYS: [&str; 30] = [
     "interval_seconds",
     "timeout_seconds",
     "honor_labels",
@@ -78,11 +81,26 @@ const POOL_KEYS: [&str; 25] = [
     "enable_compression",
     "accept",
     "fallback_format",
+    "scrape_native_histograms",
+    "always_scrape_classic_histograms",
+    "convert_classic_histograms_to_nhcb",
+    "native_histogram_bucket_limit",
+    "native_histogram_min_bucket_factor",
 ];
 const TLS_KEYS: [&str; 8] =
     ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify", "min_version", "max_version", "http2"];
-const TARGET_KEYS: [&str; 7] =
-    ["url", "labels", "interval_seconds", "timeout_seconds", "every_second", "terminating", "not_ready"];
+const TARGET_KEYS: [&str; 10] = [
+    "url",
+    "labels",
+    "interval_seconds",
+    "timeout_seconds",
+    "scrape_native_histograms",
+    "always_scrape_classic_histograms",
+    "convert_classic_histograms_to_nhcb",
+    "every_second",
+    "terminating",
+    "not_ready",
+];
 
 /// A mapping whose keys are known; None counts as absent.
 struct Reader<'py> {
@@ -138,6 +156,24 @@ impl<'py> Reader<'py> {
             return Ok(0);
         };
         value.extract().map_err(|_| self.fail(key, "expected a whole number of at least 0; 0 is no limit"))
+    }
+
+    /// What is said of histograms, and else as given.
+    fn histograms(&self, usual: &HistogramSettings) -> PyResult<HistogramSettings> {
+        Ok(HistogramSettings {
+            native: self.flag("scrape_native_histograms", usual.native)?,
+            always_classic: self.flag("always_scrape_classic_histograms", usual.always_classic)?,
+            convert: self.flag("convert_classic_histograms_to_nhcb", usual.convert)?,
+            ..*usual
+        })
+    }
+
+    fn number(&self, key: &str) -> PyResult<f64> {
+        let Some(value) = self.item(key)? else {
+            return Ok(0.0);
+        };
+        let number: f64 = value.extract().map_err(|_| self.fail(key, "expected a number"))?;
+        Some(number).filter(|n| n.is_finite()).ok_or_else(|| self.fail(key, "expected a finite number"))
     }
 
     fn seconds(&self, key: &str) -> PyResult<Option<Duration>> {
@@ -293,7 +329,8 @@ impl PoolSettings {
             None => None,
             Some("text") => Some(Format::Prometheus),
             Some("openmetrics") => Some(Format::OpenMetrics),
-            Some(_) => return Err(reader.fail("fallback_format", "expected text or openmetrics")),
+            Some("protobuf") => Some(Format::Protobuf),
+            Some(_) => return Err(reader.fail("fallback_format", "expected text, openmetrics or protobuf")),
         };
         let oauth2 = oauth2(&reader)?;
         if oauth2.is_some() && (reader.item("authorization")?.is_some() || reader.item("basic_auth")?.is_some()) {
@@ -322,6 +359,11 @@ impl PoolSettings {
                     value_length: reader.count("label_value_length_limit")?,
                 },
             }),
+            histograms: reader.histograms(&HistogramSettings {
+                bucket_limit: reader.count("native_histogram_bucket_limit")?,
+                schema_max: HistogramSettings::schema_of(reader.number("native_histogram_min_bucket_factor")?),
+                ..HistogramSettings::default()
+            })?,
             failures: reader.path("scrape_failure_log_file")?.map(|path| FailureLog::new(path, pool)),
             fetch: FetchSettings {
                 reach: ReachSettings { tls: tls(&reader)?, proxies: proxies(&reader)? },
@@ -358,6 +400,7 @@ impl TargetSettings {
             terminating: reader.flag("terminating", false)?,
             not_ready: reader.flag("not_ready", false)?,
         };
-        Ok(TargetSettings { url, address, labels, interval, timeout, flags })
+        let histograms = reader.histograms(&settings.histograms)?;
+        Ok(TargetSettings { url, address, labels, interval, timeout, histograms, flags })
     }
 }

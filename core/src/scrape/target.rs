@@ -17,11 +17,15 @@ use tokio::sync::watch;
 use super::address::Address;
 use super::connection::Connection;
 use super::context::Context;
-use super::exemplars::{self, Sink};
+use super::convert::convert;
+use super::exemplars;
 use super::fetch::{Answer, Client, FetchError};
 use super::plan::{Body, Plan, PlanError, Reading, Seen, REPORT};
-use super::series::{Present, TimedSamples, Tracked};
+use super::protobuf;
+use super::series::{self, Histograms, Present, TimedSamples, Tracked};
 use super::settings::{Flags, PoolSettings};
+use super::text::Format;
+use super::transcode::{HistogramSettings, Transcoded};
 use crate::labels::Labels;
 use crate::tsdb::columns::{Column, ColumnSet};
 use crate::tsdb::group::Group;
@@ -121,7 +125,6 @@ pub struct Pool {
     pub client: Client,
     pub storage: Arc<Storage>,
     pub counters: Arc<Counters>,
-    pub exemplars: Arc<dyn Sink>,
     /// Body buffers, used again.
     pub buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -145,6 +148,7 @@ pub struct Target {
     pub address: Address,
     pub interval: Duration,
     pub timeout: Duration,
+    pub histograms: HistogramSettings,
     /// The target's place on the grid, before it is taken modulo the interval.
     pub spread: u64,
     pub labels: Labels,
@@ -167,6 +171,7 @@ pub struct State {
     present: Present,
     timed: TimedSamples,
     tracked: Tracked,
+    histograms: Histograms,
     exemplars: exemplars::Known,
     kept: Vec<Connection>,
     was_up: bool,
@@ -290,7 +295,7 @@ impl Target {
         if let Err(e) = self.pool.storage.end(&self.group, time_ms) {
             self.shown.status.lock().last_error = format!("cannot end the target's series: {e}");
         }
-        if let Err(e) = self.track(time_ms, HashSet::new()) {
+        if let Err(e) = self.track(time_ms, HashSet::new()).and_then(|()| self.end_histograms(time_ms)) {
             self.shown.status.lock().last_error = format!("cannot end the target's series: {e}");
         }
         self.state.last_ms = time_ms;
@@ -382,27 +387,46 @@ impl Target {
     /// Reads a body and appends it.
     fn take(&mut self, body: &[u8], answer: &Answer, time_ms: i64, started: Instant) -> Result<Taken, String> {
         with_reading(|reading| {
-            let plan = self.read(body, answer, reading).map_err(|e| e.to_string())?;
-            let settings = &self.pool.settings;
+            let body_bytes = body.len() as f64;
+            let made = self.transcode(body, answer.format)?;
+            let (body, given) = match &made {
+                Some(made) => (&made.text[..], &made.histograms[..]),
+                None => (body, &[][..]),
+            };
+            let histograms = given.len();
+            let honor_timestamps = self.pool.settings.honor_timestamps;
+            let of = Body { text: body, format: answer.format, histograms, honor_timestamps };
+            let plan = self.read(&of, reading).map_err(|e| e.to_string())?;
+            let pool = self.pool.clone();
+            let settings = &pool.settings;
             let (samples, kept) = (reading.lines, reading.kept());
             if settings.sample_limit > 0 && kept > settings.sample_limit {
                 return Err("sample limit exceeded".to_owned());
             }
             let added = self.state.present.update(&plan.columns, reading);
+            let in_row = kept - reading.timed.len();
+            let native = match given {
+                [] => series::Taken::default(),
+                given => {
+                    let (held, limits) = (&mut self.state.histograms, &self.histograms);
+                    held.take(&plan.columns, &self.labels, reading, given.to_vec(), limits, time_ms)?
+                }
+            };
+            let in_row = in_row - native.in_row();
             let relabeled = kept + reading.over_budget;
             let mut report = [0.0; REPORT.len()];
             report[..5].copy_from_slice(&[1.0, started.elapsed().as_secs_f64(), samples as f64, relabeled as f64, added as f64]);
-            self.fill_extra(&mut report, body.len() as f64, reading.over_budget);
+            self.fill_extra(&mut report, body_bytes, reading.over_budget);
             fill_report(&plan, reading, &report);
             let counters = self.pool.counters.clone();
             count(&counters.samples_over_budget, reading.over_budget);
             count(&counters.samples_scraped, samples);
             count(&counters.samples_duplicate, reading.duplicates);
-            let in_row = kept - reading.timed.len();
             match self.append(time_ms, &plan.columns, &reading.row).map_err(|e| e.to_string())? {
                 true => count(&counters.samples_appended, in_row),
                 false => count(&counters.samples_rejected, in_row),
             }
+            self.append_histograms(native, time_ms).map_err(|e| e.to_string())?;
             if !reading.timed.is_empty() {
                 let samples = self.state.timed.fill(&plan.columns, &self.labels, reading);
                 let stored = self.pool.storage.append_samples(samples).map_err(|e| e.to_string())? as usize;
@@ -416,12 +440,10 @@ impl Target {
             }
             if !reading.exemplars.is_empty() {
                 let known = &mut self.state.exemplars;
-                let (fresh, unread) = known.fresh(&plan.columns, &self.labels, body, reading, time_ms);
+                let (fresh, unread) = known.fresh(&plan.columns, &self.labels, (body, answer.format), reading, time_ms);
                 count(&counters.exemplars, fresh.len());
                 count(&counters.exemplars_rejected, unread);
-                if !fresh.is_empty() {
-                    self.pool.exemplars.take(fresh);
-                }
+                self.pool.storage.append_exemplars(&fresh).map_err(|e| e.to_string())?;
             }
             Ok(Taken { samples, series: kept, series_dropped: reading.over_budget })
         })
@@ -436,6 +458,39 @@ impl Target {
         self.pool.storage.append_samples(&ends).map(|_| ())
     }
 
+    /// The body as plans walk it, where it is not so already.
+    fn transcode(&self, body: &[u8], format: Format) -> Result<Option<Transcoded>, String> {
+        let settings = &self.histograms;
+        match format {
+            Format::Protobuf => protobuf::read(body, settings).map(Some),
+            _ if settings.convert => convert(body, format, settings.always_classic).map(Some).map_err(|e| e.to_string()),
+            _ => Ok(None),
+        }
+    }
+
+    fn append_histograms(&mut self, taken: series::Taken, time_ms: i64) -> Result<(), StorageError> {
+        if !taken.samples.is_empty() {
+            let stored = self.pool.storage.append_histograms(&taken.samples)? as usize;
+            let counters = &self.pool.counters;
+            count(&counters.samples_appended, stored);
+            count(&counters.samples_rejected, taken.samples.len().saturating_sub(stored));
+        }
+        let all = self.pool.settings.track_timestamps_staleness;
+        let ends = self.state.histograms.ends(&taken, all, time_ms);
+        if !ends.is_empty() {
+            self.pool.storage.append_samples(&ends)?;
+        }
+        Ok(())
+    }
+
+    fn end_histograms(&mut self, time_ms: i64) -> Result<(), StorageError> {
+        let ends = self.state.histograms.end(time_ms);
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.pool.storage.append_samples(&ends).map(|_| ())
+    }
+
     fn fill_extra(&self, report: &mut [f64; REPORT.len()], body_bytes: f64, dropped: usize) {
         report[5] = self.timeout.as_secs_f64();
         report[6] = self.pool.settings.sample_limit as f64;
@@ -444,11 +499,10 @@ impl Target {
     }
 
     /// Walks the body by the plan, or scans it and has a new plan.
-    fn read(&mut self, body: &[u8], answer: &Answer, reading: &mut Reading) -> Result<Arc<Plan>, PlanError> {
-        let body = Body { text: body, format: answer.format, honor_timestamps: self.pool.settings.honor_timestamps };
+    fn read(&mut self, body: &Body<'_>, reading: &mut Reading) -> Result<Arc<Plan>, PlanError> {
         let state = &mut self.state;
         let known = state.plan.clone().filter(|_| !state.prune);
-        let walked = known.filter(|plan| plan.walk(&body, reading, &mut state.seen).is_ok());
+        let walked = known.filter(|plan| plan.walk(body, reading, &mut state.seen).is_ok());
         let plan = match walked {
             Some(plan) => {
                 count(&self.pool.counters.plan_hits, 1);
@@ -457,7 +511,7 @@ impl Target {
             None => {
                 count(&self.pool.counters.plan_misses, 1);
                 let intern = self.pool.intern();
-                let plan = self.context.scan(state.plan.as_deref(), &body, reading, &mut state.seen, &intern)?;
+                let plan = self.context.scan(state.plan.as_deref(), body, reading, &mut state.seen, &intern)?;
                 state.plan = Some(plan.clone());
                 state.prune = false;
                 *self.shown.plan.lock() = Some(plan.clone());
@@ -487,6 +541,7 @@ impl Target {
             self.append(time_ms, &plan.columns, &reading.row)
         })?;
         self.track(time_ms, HashSet::new())?;
+        self.end_histograms(time_ms)?;
         Ok(())
     }
 

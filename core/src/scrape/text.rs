@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+use crate::histogram::mark;
+
 /// What every NaN of a body becomes: the value space keeps its other NaNs for stale markers and absence.
 pub const NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 
@@ -17,6 +19,8 @@ pub const NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 pub enum Format {
     Prometheus,
     OpenMetrics,
+    /// What `transcode` makes of a protobuf body: timestamps in milliseconds, exemplars, no end mark.
+    Protobuf,
 }
 
 /// The kind of family that a line stands in, as far as its labels' meaning depends on it.
@@ -91,6 +95,15 @@ pub fn read_value(text: &[u8]) -> Option<(f64, usize)> {
         Ok((value, length)) if length > 0 => Some((if value.is_nan() { NAN } else { value }, length)),
         _ => None,
     }
+}
+
+/// The histogram that a value refers to, as `transcode` writes it, as a mark and its length; there are so many of them.
+#[cold]
+pub fn read_histogram(text: &[u8], histograms: usize) -> Option<(f64, usize)> {
+    let digits = text.strip_prefix(b"h")?;
+    let length = digits.iter().take_while(|b| b.is_ascii_digit()).count();
+    let number: usize = std::str::from_utf8(&digits[..length]).ok()?.parse().ok()?;
+    (number < histograms).then_some((mark(u32::try_from(number).ok()?), length + 1))
 }
 
 /// The timestamp at the start of the text, and its length: milliseconds, or in OpenMetrics seconds.
@@ -190,6 +203,11 @@ fn family_of_comment(line: &[u8]) -> Option<Family> {
 
 /// All sample lines of a body, in its order.
 pub fn scan(body: &[u8], format: Format) -> Result<Vec<Line>, TextError> {
+    scan_with(body, format, 0)
+}
+
+/// The same of a body that refers to so many histograms.
+pub fn scan_with(body: &[u8], format: Format, histograms: usize) -> Result<Vec<Line>, TextError> {
     if u32::try_from(body.len()).is_err() {
         return Err(TextError { line: 0, reason: "the body is longer than 4 GiB".into() });
     }
@@ -220,7 +238,7 @@ pub fn scan(body: &[u8], format: Format) -> Result<Vec<Line>, TextError> {
             }
             Some(_) => {}
         }
-        let line = scan_line(body, start, format, family)?;
+        let line = scan_line(body, start, format, family, histograms)?;
         at = line.end as usize;
         match body.get(at) {
             None => {}
@@ -235,11 +253,11 @@ pub fn scan(body: &[u8], format: Format) -> Result<Vec<Line>, TextError> {
     Ok(lines)
 }
 
-fn scan_line(body: &[u8], start: usize, format: Format, family: Family) -> Result<Line, TextError> {
+fn scan_line(body: &[u8], start: usize, format: Format, family: Family, histograms: usize) -> Result<Line, TextError> {
     let fail = |reason: &str| TextError::at(body, start, reason);
     let value_at = key_end(body, start).ok_or_else(|| fail("expected a metric name, labels in braces and a value"))?;
     let token = value_at + body[value_at..].iter().take_while(|b| !matches!(b, b' ' | b'\t' | b'\n')).count();
-    let value = match read_value(&body[value_at..]) {
+    let value = match read_value(&body[value_at..]).or_else(|| read_histogram(&body[value_at..], histograms)) {
         Some((value, length)) if value_at + length == token => value,
         _ => return Err(fail("expected a number after the metric")),
     };
@@ -253,7 +271,7 @@ fn scan_line(body: &[u8], start: usize, format: Format, family: Family) -> Resul
         at = skip_blanks(body, end);
     }
     let mut exemplar = None;
-    if body.get(at) == Some(&b'#') && at > end && format == Format::OpenMetrics {
+    if body.get(at) == Some(&b'#') && at > end && format != Format::Prometheus {
         let start = skip_blanks(body, at + 1);
         at = memchr(b'\n', &body[at..]).map_or(body.len(), |i| at + i);
         end = at;
@@ -412,7 +430,7 @@ fn canonical_number(text: String) -> String {
     }
 }
 
-fn format_number(value: f64) -> String {
+pub fn format_number(value: f64) -> String {
     if value.is_nan() {
         return "NaN".into();
     }

@@ -8,7 +8,7 @@
 //! file:     header (see frame.rs) | packs | index, zstd | tail
 //! pack:     lengths of its columns, varints | the columns (see codec.rs); zstd over both
 //! columns:  of rows:   by metric, then group, then column, then run
-//!           of series: one for each entry: times, then values
+//!           of series: one for each entry: times, then values; series of numbers first, then those of histograms
 //! tail:     start, end, from, to, samples, chunk files, sources | offset, length, length inflated, crc32 of the index
 //!           | length of the above u32 LE | crc32 of the above u32 LE | "BBUOYEND"
 //! ```
@@ -26,8 +26,9 @@ use parking_lot::Mutex;
 use super::codec;
 use super::columns::Column;
 use super::disk;
-use super::frame::{check_header, BLOCK, HEADER_BYTES};
-use super::varint::{put, put_signed, put_text, Cursor};
+use super::frame::{check_header, BLOCK, HEADER_BYTES, HISTOGRAMS};
+use super::texts::Texts;
+use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
 use crate::labels::{Labels, Str, Strings, NAME};
 
@@ -114,6 +115,10 @@ pub struct Index {
     pub series: Vec<BlockSeries>,
     /// The number of the first series' first entry in the packs.
     pub series_first: u64,
+    /// Series whose samples are histograms; in files that say so.
+    pub histograms: Vec<BlockSeries>,
+    /// The number of their first entry in the packs.
+    pub histograms_first: u64,
     pub packs: Vec<Pack>,
 }
 
@@ -126,12 +131,10 @@ impl Index {
         at..at + usize::from(self.metrics.get(at).is_some_and(|m| name_of(m) == name))
     }
 
-    /// The number in the packs of each group's first column of a metric.
-    pub fn bases(&self, metric: usize) -> Vec<u64> {
-        let (columns, first) = &self.metrics[metric];
-        let counts: Vec<usize> = self.sets.iter().map(|set| Index::in_set(set, columns).len()).collect();
-        let mut at = *first;
-        let count = |group: &BlockGroup| (counts[group.set as usize] * group.runs.len()) as u64;
+    /// The number in the packs of each group's first column of a metric, given where its columns stand in each set.
+    pub fn bases(&self, metric: usize, places: &[Range<usize>]) -> Vec<u64> {
+        let mut at = self.metrics[metric].1;
+        let count = |group: &BlockGroup| (places[group.set as usize].len() * group.runs.len()) as u64;
         let counted = self.groups.iter().map(|g| {
             at += count(g);
             at - count(g)
@@ -139,21 +142,29 @@ impl Index {
         counted.collect()
     }
 
+    /// Where a metric's columns stand in each set.
+    pub fn places(&self, metric: usize) -> Vec<Range<usize>> {
+        self.sets.iter().map(|set| Index::in_set(set, &self.metrics[metric].0)).collect()
+    }
+
     /// The number in the packs of each series' first entry.
     pub fn series_bases(&self) -> Vec<u64> {
-        let mut at = self.series_first;
-        let counted = self.series.iter().map(|s| {
-            at += s.entries.len() as u64;
-            at - s.entries.len() as u64
-        });
-        counted.collect()
+        entry_bases(&self.series, self.series_first)
+    }
+
+    /// The same of series of histograms.
+    pub fn histogram_bases(&self) -> Vec<u64> {
+        entry_bases(&self.histograms, self.histograms_first)
     }
 
     /// The series of one metric, or all.
     pub fn series_of(&self, name: Option<&str>) -> Range<usize> {
-        let Some(name) = name else { return 0..self.series.len() };
-        let start = self.series.partition_point(|s| s.name() < name);
-        start..start + self.series[start..].partition_point(|s| s.name() == name)
+        of_name(&self.series, name)
+    }
+
+    /// The same of series of histograms.
+    pub fn histograms_of(&self, name: Option<&str>) -> Range<usize> {
+        of_name(&self.histograms, name)
     }
 
     /// Where a metric's columns stand in a set.
@@ -164,10 +175,10 @@ impl Index {
     pub fn bytes(&self) -> usize {
         let rows: usize = self.groups.iter().flat_map(|g| &g.runs).map(|r| r.times.len() * 8 + 24).sum();
         let sets: usize = self.sets.iter().map(|s| s.len() * 4 + 16).sum();
-        self.columns.len() * 120 + rows + sets + self.packs.len() * 32 + self.series.len() * 160
+        self.columns.len() * 120 + rows + sets + self.packs.len() * 32 + (self.series.len() + self.histograms.len()) * 160
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, histograms: bool) -> Vec<u8> {
         let mut texts = Texts::default();
         let mut out = Vec::new();
         put(&mut out, self.columns.len() as u64);
@@ -195,16 +206,9 @@ impl Index {
             put(&mut out, group.runs.len() as u64);
             group.runs.iter().for_each(|run| codec::encode_integers(&run.times, &mut out));
         }
-        put(&mut out, self.series_first);
-        put(&mut out, self.series.len() as u64);
-        for series in &self.series {
-            texts.labels(&mut out, &series.labels);
-            put(&mut out, series.entries.len() as u64);
-            for entry in &series.entries {
-                put(&mut out, u64::from(entry.count));
-                put_signed(&mut out, entry.start);
-                put(&mut out, entry.end.wrapping_sub(entry.start) as u64);
-            }
+        put_series(&mut out, &mut texts, self.series_first, &self.series);
+        if histograms {
+            put_series(&mut out, &mut texts, self.histograms_first, &self.histograms);
         }
         put(&mut out, self.packs.len() as u64);
         for pack in &self.packs {
@@ -213,12 +217,12 @@ impl Index {
             put(&mut out, u64::from(pack.columns));
             out.extend_from_slice(&pack.crc.to_le_bytes());
         }
-        texts.finish(out)
+        texts.payload(&out)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Index> {
+    fn decode(bytes: &[u8], histograms: bool) -> Result<Index> {
         let mut cursor = Cursor::new(bytes);
-        let texts = Texts::read(&mut cursor)?;
+        let texts = Texts::read(&mut cursor, &mut Strings::default())?;
         let mut index = Index::default();
         for _ in 0..cursor.count()? {
             let own = texts.read_labels(&mut cursor)?;
@@ -256,16 +260,9 @@ impl Index {
             }
             index.groups.push(BlockGroup { pool, labels, set, runs });
         }
-        index.series_first = cursor.varint()?;
-        for _ in 0..cursor.count()? {
-            let labels = texts.read_labels(&mut cursor)?;
-            let entries: Result<Vec<Entry>> = (0..cursor.count()?)
-                .map(|_| {
-                    let (count, start) = (cursor.number()?, cursor.signed()?);
-                    Ok(Entry { count, start, end: start.wrapping_add(cursor.varint()? as i64) })
-                })
-                .collect();
-            index.series.push(BlockSeries { labels, entries: entries? });
+        (index.series_first, index.series) = read_series(&mut cursor, &texts)?;
+        if histograms {
+            (index.histograms_first, index.histograms) = read_series(&mut cursor, &texts)?;
         }
         let (mut offset, mut first) = (HEADER_BYTES as u64, 0u64);
         for _ in 0..cursor.count()? {
@@ -280,6 +277,51 @@ impl Index {
 
 fn damaged(reason: &str) -> StorageError {
     StorageError::corrupt("a block's index", reason)
+}
+
+fn entry_bases(series: &[BlockSeries], first: u64) -> Vec<u64> {
+    let mut at = first;
+    let counted = series.iter().map(|s| {
+        at += s.entries.len() as u64;
+        at - s.entries.len() as u64
+    });
+    counted.collect()
+}
+
+fn of_name(series: &[BlockSeries], name: Option<&str>) -> Range<usize> {
+    let Some(name) = name else { return 0..series.len() };
+    let start = series.partition_point(|s| s.name() < name);
+    start..start + series[start..].partition_point(|s| s.name() == name)
+}
+
+fn put_series(out: &mut Vec<u8>, texts: &mut Texts, first: u64, all: &[BlockSeries]) {
+    put(out, first);
+    put(out, all.len() as u64);
+    for series in all {
+        texts.labels(out, &series.labels);
+        put(out, series.entries.len() as u64);
+        for entry in &series.entries {
+            put(out, u64::from(entry.count));
+            put_signed(out, entry.start);
+            put(out, entry.end.wrapping_sub(entry.start) as u64);
+        }
+    }
+}
+
+fn read_series(cursor: &mut Cursor<'_>, texts: &Texts) -> Result<(u64, Vec<BlockSeries>)> {
+    let first = cursor.varint()?;
+    let mut all = Vec::new();
+    for _ in 0..cursor.count()? {
+        let labels = texts.read_labels(cursor)?;
+        let entries: Result<Vec<Entry>> = (0..cursor.count()?)
+            .map(|_| {
+                let (count, start) = (cursor.number()?, cursor.signed()?);
+                Ok(Entry { count, start, end: start.wrapping_add(cursor.varint()? as i64) })
+            })
+            .collect();
+        all.push(BlockSeries { labels, entries: entries? });
+    }
+    Ok((first, all))
 }
 
 fn put_ascending(out: &mut Vec<u8>, numbers: &[u32]) {
@@ -300,61 +342,6 @@ fn read_ascending(cursor: &mut Cursor<'_>) -> Result<Vec<u32>> {
         out.push(at);
     }
     Ok(out)
-}
-
-/// Each text once, and its number wherever it stands.
-#[derive(Default)]
-struct Texts {
-    numbers: hashbrown::HashMap<Str, u32, rustc_hash::FxBuildHasher>,
-    order: Vec<Str>,
-}
-
-impl Texts {
-    fn text(&mut self, out: &mut Vec<u8>, text: &Str) {
-        let next = self.order.len() as u32;
-        let number = match self.numbers.get(text) {
-            Some(known) => *known,
-            None => {
-                self.numbers.insert(text.clone(), next);
-                self.order.push(text.clone());
-                next
-            }
-        };
-        put(out, u64::from(number));
-    }
-
-    fn labels(&mut self, out: &mut Vec<u8>, labels: &Labels) {
-        put(out, labels.len() as u64);
-        for (name, value) in labels.iter() {
-            self.text(out, name);
-            self.text(out, value);
-        }
-    }
-
-    /// The texts, and behind them what refers to them.
-    fn finish(self, body: Vec<u8>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(body.len() + self.order.len() * 16);
-        put(&mut out, self.order.len() as u64);
-        self.order.iter().for_each(|t| put_text(&mut out, t));
-        out.extend_from_slice(&body);
-        out
-    }
-
-    fn read(cursor: &mut Cursor<'_>) -> Result<Texts> {
-        let mut strings = Strings::default();
-        let order: Result<Vec<Str>> = (0..cursor.count()?).map(|_| Ok(strings.intern(cursor.text()?))).collect();
-        Ok(Texts { order: order?, ..Texts::default() })
-    }
-
-    fn read_text(&self, cursor: &mut Cursor<'_>) -> Result<Str> {
-        self.order.get(cursor.number()? as usize).cloned().ok_or_else(|| damaged("a text is missing"))
-    }
-
-    fn read_labels(&self, cursor: &mut Cursor<'_>) -> Result<Labels> {
-        let pairs: Result<Vec<(Str, Str)>> =
-            (0..cursor.count()?).map(|_| Ok((self.read_text(cursor)?, self.read_text(cursor)?))).collect();
-        Ok(Labels::from_pairs(pairs?))
-    }
 }
 
 /// Where the index lies, from the tail.
@@ -413,6 +400,8 @@ pub struct Block {
     path: PathBuf,
     map: Mmap,
     place: IndexPlace,
+    /// Some of its samples are histograms.
+    histograms: bool,
     index: Mutex<Option<Arc<Index>>>,
     /// When the index was last asked for, by the storage's clock.
     asked: AtomicI64,
@@ -423,11 +412,11 @@ impl Block {
         let file = File::open(path).map_err(|e| StorageError::file("open", path, &e))?;
         // SAFETY: the folder is locked against other processes, and a block is never written to.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| StorageError::file("map", path, &e))?;
-        check_header(BLOCK, &map, path)?;
+        let histograms = check_header(BLOCK, &map, path)? & HISTOGRAMS != 0;
         let named = |e: StorageError| StorageError::corrupt(format!("block {}", path.display()), e.to_string());
         let (span, place) = decode_tail(&map).map_err(named)?;
-        let block =
-            Block { number, span, path: path.to_owned(), map, place, index: Mutex::default(), asked: AtomicI64::new(i64::MIN) };
+        let (path, asked) = (path.to_owned(), AtomicI64::new(i64::MIN));
+        let block = Block { number, span, path, map, place, histograms, index: Mutex::default(), asked };
         let index = block.index_bytes().map_err(named)?;
         if crc32fast::hash(index) != place.crc || place.inflated as usize > INDEX_LIMIT {
             return Err(named(damaged("its checksum is wrong")));
@@ -456,6 +445,11 @@ impl Block {
         &self.path
     }
 
+    /// Bytes of the file that are index.
+    pub fn index_size(&self) -> u64 {
+        self.place.length
+    }
+
     /// Deletes the file. Whoever reads the block still can.
     pub fn delete(&self) -> Result<()> {
         disk::remove(&self.path)
@@ -470,7 +464,7 @@ impl Block {
         }
         let read = || {
             let raw = zstd::bulk::decompress(self.index_bytes()?, self.place.inflated as usize);
-            Index::decode(&raw.map_err(|e| damaged(&e.to_string()))?)
+            Index::decode(&raw.map_err(|e| damaged(&e.to_string()))?, self.histograms)
         };
         let index = Arc::new(read().map_err(|e| self.named(&e))?);
         *known = Some(index.clone());

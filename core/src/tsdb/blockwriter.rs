@@ -17,11 +17,14 @@ use super::chunk::{Reading, SealedChunk};
 use super::codec::{self, Decoder, Encoder};
 use super::columns::{Column, MISSING};
 use super::disk::{self, DiskFile};
-use super::frame::{header, BLOCK, HEADER_BYTES};
+use super::frame::{header, BLOCK, HEADER_BYTES, HISTOGRAMS};
 use super::loose::SealedSeries;
+use super::packs::PACK_ENTRIES;
+use super::sample::Sample;
 use super::tombstones::{blank, is_deleted, Spans, Tombstones};
 use super::varint::{put, Cursor};
 use super::{is_absent, Result, StorageError, ABSENT};
+use crate::histogram::Histogram;
 use crate::labels::{Labels, Str, NAME};
 
 /// Rows that are encoded together: more compress no better, fewer cost bytes.
@@ -70,6 +73,8 @@ pub struct SeriesParts {
 pub struct Input {
     pub groups: Vec<GroupParts>,
     pub series: Vec<SeriesParts>,
+    /// Those of whose samples these are histograms.
+    pub histograms: Vec<SeriesParts>,
     /// What `Source::Run` refers to.
     pub blocks: Vec<(Arc<Block>, Arc<Index>)>,
 }
@@ -79,15 +84,20 @@ pub fn write(path: &Path, span: Span, mut input: Input, tombstones: &Tombstones)
     input.groups.retain(|g| !g.parts.is_empty());
     input.groups.sort_by(|a, b| (&a.pool, &a.labels).cmp(&(&b.pool, &b.labels)));
     // Within a metric in the order given: neighbours of a body lie in one pack of their chunks.
-    input.series.sort_by(|a, b| a.labels.get(NAME).cmp(&b.labels.get(NAME)));
+    let by_name = |a: &SeriesParts, b: &SeriesParts| a.labels.get(NAME).cmp(&b.labels.get(NAME));
+    input.series.sort_by(by_name);
+    input.histograms.sort_by(by_name);
     let temporary = path.with_extension("new");
-    let done = Writer::create(&temporary).and_then(|mut writer| {
+    let done = Writer::create(&temporary, !input.histograms.is_empty()).and_then(|mut writer| {
         let plan = Plan::new(&input, tombstones)?;
         let mut index = plan.index(&input);
         for slab in plan.slabs() {
             plan.write_slab(&input, &slab, &mut index, &mut writer)?;
         }
-        write_series(&input, tombstones, &mut index, &mut writer)?;
+        index.series_first = writer.columns;
+        index.series = write_series::<f64>(&input.series, &input, tombstones, &mut writer)?;
+        index.histograms_first = writer.columns;
+        index.histograms = write_series::<Arc<Histogram>>(&input.histograms, &input, tombstones, &mut writer)?;
         writer.finish(index, span)
     });
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -176,7 +186,7 @@ impl<'a> Plan<'a> {
                     Source::Chunk { chunk, .. } => {
                         let opened = chunk.open()?;
                         let of = &mut of_group[at].1;
-                        (0..of.len()).for_each(|c| of[c] |= opened.slot(c as u32).is_some());
+                        (0..of.len()).for_each(|c| of[c] |= opened.has(c));
                     }
                     Source::Run { .. } => of_group[at].1.fill(true),
                 }
@@ -333,14 +343,12 @@ impl<'a> Plan<'a> {
                             Source::Chunk { chunk, rows } => {
                                 let numbers = &self.numbers[&part.source.set_key(input)];
                                 let opened = chunk.open()?;
-                                let in_slab = |c: &usize| columns.contains(&numbers[*c]);
-                                let found: Vec<(usize, usize)> = (0..numbers.len())
-                                    .filter(in_slab)
-                                    .filter_map(|c| opened.slot(c as u32).map(|slot| (c, slot)))
-                                    .collect();
-                                let slots: Vec<usize> = found.iter().map(|f| f.1).collect();
-                                opened.read(&slots, Reading::Once, &mut decoder, &mut |at, values| {
-                                    put(numbers[found[at].0], &values[rows.clone()]);
+                                let in_slab = |c: &u32| columns.contains(&numbers[*c as usize]);
+                                let of_slab: Vec<u32> = (0..numbers.len() as u32).filter(in_slab).collect();
+                                let found = opened.slots(&of_slab);
+                                let slots = found.iter().map(|f| f.1);
+                                opened.read(slots, Reading::Once, &mut decoder, &mut |at, values| {
+                                    put(numbers[of_slab[found[at].0] as usize], &values[rows.clone()]);
                                 })?;
                             }
                             Source::Run { block, group, run } => {
@@ -413,7 +421,7 @@ impl<'a> Plan<'a> {
             let places = numbers.partition_point(|n| *n < columns.start)..numbers.partition_point(|n| *n < columns.end);
             for place in places {
                 let metric = index.metrics.partition_point(|m| m.0.end <= set[place]);
-                let first = bases.entry((block, metric)).or_insert_with(|| index.bases(metric))[group];
+                let first = bases.entry((block, metric)).or_insert_with(|| index.bases(metric, &index.places(metric)))[group];
                 let within = place - Index::in_set(set, &index.metrics[metric].0).start;
                 let number = first + (within * of_group.runs.len() + run) as u64;
                 wants.push((block, number, (group, run), numbers[place]));
@@ -468,70 +476,73 @@ fn runs(parts: &[Part]) -> Vec<PlannedRun> {
     out
 }
 
-fn write_series(input: &Input, tombstones: &Tombstones, index: &mut Index, writer: &mut Writer) -> Result<()> {
-    index.series_first = writer.columns;
+fn write_series<T: Sample>(
+    all: &[SeriesParts],
+    input: &Input,
+    tombstones: &Tombstones,
+    writer: &mut Writer,
+) -> Result<Vec<BlockSeries>> {
     let mut encoder = Encoder::default();
-    let mut reader = SeriesReader::new(&input.blocks);
-    for one in &input.series {
+    let mut reader = SeriesReader::<T>::new(&input.blocks);
+    let mut written = Vec::new();
+    for one in all {
         let mut samples = reader.samples(one)?;
         if let Some(spans) = tombstones.of(&one.labels) {
             samples.retain(|s| !is_deleted(&spans, s.0));
         }
         let mut entries = Vec::new();
         for part in samples.chunks(RUN_ROWS) {
-            let (times, values): (Vec<i64>, Vec<f64>) = part.iter().copied().unzip();
             let mut bytes = Vec::new();
-            codec::encode_integers(&times, &mut bytes);
-            encoder.encode(&values, &mut bytes);
+            T::encode(part, &mut encoder, &mut bytes);
             writer.column(&bytes)?;
             writer.samples += part.len() as u64;
-            entries.push(Entry { count: part.len() as u32, start: times[0], end: times[times.len() - 1] });
+            entries.push(Entry { count: part.len() as u32, start: part[0].0, end: part[part.len() - 1].0 });
         }
         if !entries.is_empty() {
-            index.series.push(BlockSeries { labels: one.labels.clone(), entries });
+            written.push(BlockSeries { labels: one.labels.clone(), entries });
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 /// The series of one inflated pack.
-type SeriesPack = Vec<Vec<(i64, f64)>>;
+type SeriesPack<T> = Vec<Vec<(i64, T)>>;
 
 /// Reads series from their sources; neighbours of one pack inflate it once.
-struct SeriesReader<'a> {
+struct SeriesReader<'a, T> {
     blocks: Vec<(PackReader<'a>, &'a Index, Vec<u64>)>,
     /// The last pack of each chunk, by the chunk's address.
-    packs: HashMap<usize, (usize, SeriesPack), FxBuildHasher>,
+    packs: HashMap<usize, (usize, SeriesPack<T>), FxBuildHasher>,
     decoder: Decoder,
 }
 
-impl<'a> SeriesReader<'a> {
-    fn new(blocks: &'a [(Arc<Block>, Arc<Index>)]) -> SeriesReader<'a> {
-        let blocks =
-            blocks.iter().map(|(block, index)| (PackReader::new(block, index), &**index, index.series_bases())).collect();
+impl<'a, T: Sample> SeriesReader<'a, T> {
+    fn new(blocks: &'a [(Arc<Block>, Arc<Index>)]) -> SeriesReader<'a, T> {
+        let opened = |(block, index): &'a (Arc<Block>, Arc<Index>)| (PackReader::new(block, index), &**index, T::bases_of(index));
+        let blocks = blocks.iter().map(opened).collect();
         SeriesReader { blocks, packs: HashMap::default(), decoder: Decoder::default() }
     }
 
     /// All samples in time order; of equal times the first source's.
-    fn samples(&mut self, series: &SeriesParts) -> Result<Vec<(i64, f64)>> {
-        let mut out: Vec<(i64, f64)> = Vec::new();
-        let wanted = |s: &(i64, f64)| s.0 >= series.from && s.0 < series.until;
+    fn samples(&mut self, series: &SeriesParts) -> Result<Vec<(i64, T)>> {
+        let mut out: Vec<(i64, T)> = Vec::new();
+        let wanted = |s: &(i64, T)| s.0 >= series.from && s.0 < series.until;
         for source in &series.sources {
             match source {
                 SeriesSource::Chunk(chunk, at) => {
-                    let pack = at / super::chunk::PACK_COLUMNS;
+                    let pack = at / PACK_ENTRIES;
                     let known = self.packs.entry(Arc::as_ptr(chunk) as usize).or_insert((usize::MAX, Vec::new()));
                     if known.0 != pack {
                         *known = (pack, chunk.read_pack(pack, &mut self.decoder)?);
                     }
-                    out.extend(known.1[at % super::chunk::PACK_COLUMNS].iter().copied().filter(wanted));
+                    out.extend(known.1[at % PACK_ENTRIES].iter().filter(|s| wanted(s)).cloned());
                 }
                 SeriesSource::Block { block, series } => {
                     let (reader, index, bases) = &mut self.blocks[*block];
-                    let entries = &index.series[*series].entries;
+                    let entries = &T::of_block(index)[*series].entries;
                     for (number, entry) in (bases[*series]..).zip(entries) {
-                        let samples = read_entry(reader.column(number)?, entry, &mut self.decoder)?;
-                        out.extend(samples.into_iter().filter(wanted));
+                        let samples = read_entry::<T>(reader.column(number)?, entry, &mut self.decoder)?;
+                        out.extend(samples.into_iter().filter(|s| wanted(s)));
                     }
                 }
             }
@@ -545,12 +556,8 @@ impl<'a> SeriesReader<'a> {
 }
 
 /// The samples of an entry of a block's series.
-pub fn read_entry(bytes: &[u8], entry: &Entry, decoder: &mut Decoder) -> Result<Vec<(i64, f64)>> {
-    let mut cursor = Cursor::new(bytes);
-    let times = codec::decode_integers(&mut cursor, entry.count as usize)?;
-    let mut values = Vec::new();
-    decoder.decode(&mut cursor, times.len(), &mut values)?;
-    Ok(times.into_iter().zip(values).collect())
+pub fn read_entry<T: Sample>(bytes: &[u8], entry: &Entry, decoder: &mut Decoder) -> Result<Vec<(i64, T)>> {
+    T::decode(&mut Cursor::new(bytes), entry.count as usize, decoder)
 }
 
 /// The file, and the pack that is being filled.
@@ -564,10 +571,12 @@ struct Writer {
     /// Columns so far.
     columns: u64,
     samples: u64,
+    /// The file says that it has histograms.
+    histograms: bool,
 }
 
 impl Writer {
-    fn create(path: &Path) -> Result<Writer> {
+    fn create(path: &Path, histograms: bool) -> Result<Writer> {
         let mut out = Writer {
             file: DiskFile::create(path)?,
             offset: 0,
@@ -577,8 +586,11 @@ impl Writer {
             waiting: 0,
             columns: 0,
             samples: 0,
+            histograms,
         };
-        out.put(&header(BLOCK))?;
+        let mut head = header(BLOCK);
+        head[8] = if histograms { HISTOGRAMS as u8 } else { 0 };
+        out.put(&head)?;
         debug_assert_eq!(out.offset, HEADER_BYTES as u64);
         Ok(out)
     }
@@ -624,9 +636,9 @@ impl Writer {
         self.close_pack()?;
         index.packs = std::mem::take(&mut self.packs);
         let runs = index.groups.iter().flat_map(|g| &g.runs).map(|r| (r.times[0], r.times[r.times.len() - 1]));
-        let entries = index.series.iter().flat_map(|s| &s.entries).map(|e| (e.start, e.end));
+        let entries = index.series.iter().chain(&index.histograms).flat_map(|s| &s.entries).map(|e| (e.start, e.end));
         let (from, to) = runs.chain(entries).fold((i64::MAX, i64::MIN), |a, b| (a.0.min(b.0), a.1.max(b.1)));
-        let raw = index.encode();
+        let raw = index.encode(self.histograms);
         let packed = zstd::bulk::compress(&raw, LEVEL).map_err(|e| StorageError::corrupt("an index", e.to_string()))?;
         let place = IndexPlace {
             offset: self.offset,

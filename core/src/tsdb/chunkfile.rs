@@ -8,13 +8,14 @@
 //! being written is mapped at its full size from the start; its unwritten rest is a hole, which no reader touches.
 
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use parking_lot::Mutex;
 
 use super::chunk::SealedChunk;
@@ -81,16 +82,21 @@ impl ChunkFile {
     fn map(number: u64, path: &Path, file: &File, used: u64) -> Result<ChunkFile> {
         // SAFETY: the folder is locked against other processes, and a file is truncated only where nothing was written.
         let map = unsafe { Mmap::map(file) }.map_err(|e| StorageError::file("map", path, &e))?;
-        Ok(ChunkFile {
+        let file = file.try_clone().map_err(|e| StorageError::file("open", path, &e))?;
+        Ok(ChunkFile::of(number, path, file, map, used))
+    }
+
+    fn of(number: u64, path: &Path, file: File, map: Mmap, used: u64) -> ChunkFile {
+        ChunkFile {
             number,
             path: path.to_owned(),
-            file: file.try_clone().map_err(|e| StorageError::file("open", path, &e))?,
+            file,
             map,
             used: AtomicU64::new(used),
             newest: AtomicI64::new(i64::MIN),
             oldest: AtomicI64::new(i64::MAX),
             retired: AtomicBool::new(false),
-        })
+        }
     }
 
     pub fn newest(&self) -> i64 {
@@ -137,11 +143,50 @@ impl ChunkFile {
     }
 }
 
+/// Gives each chunk of a file with its place to `each`; what is no chunk is the last. It reads a copy: another process may
+/// write to the file, or cut it.
+pub fn examine(path: &Path, each: &mut dyn FnMut(u64, Result<Sealed>) -> Result<()>) -> Result<()> {
+    let failed = |e: &std::io::Error| StorageError::file("read", path, e);
+    let mut file = File::open(path).map_err(|e| failed(&e))?;
+    let length = file.metadata().map_err(|e| failed(&e))?.len() as usize;
+    let mut copy = MmapMut::map_anon(length.max(HEADER_BYTES)).map_err(|e| failed(&e))?;
+    let mut read = 0;
+    while read < length {
+        match file.read(&mut copy[read..length]).map_err(|e| failed(&e))? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    let map = copy.make_read_only().map_err(|e| failed(&e))?;
+    check_header(CHUNKS, &map[..read.min(HEADER_BYTES)], path)?;
+    let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let copied = Arc::new(ChunkFile::of(number, path, file, map, length as u64));
+    let mut at = HEADER_BYTES as u64;
+    loop {
+        match copied.chunk_at(at) {
+            Ok(None) => {
+                // What is no chunk yet is a hole.
+                let rest = &copied.map[at as usize..];
+                if rest.iter().any(|b| *b != 0) {
+                    let reason = format!("{} bytes are no chunk", rest.len());
+                    return each(at, Err(StorageError::corrupt(path.display().to_string(), reason)));
+                }
+                return Ok(());
+            }
+            Ok(Some((sealed, next))) => {
+                each(at, Ok(sealed))?;
+                at = next;
+            }
+            Err(e) => return each(at, Err(e)),
+        }
+    }
+}
+
 fn parse(head: &[u8], head_end: usize, whole: Mapped) -> Result<Sealed> {
     let mut cursor = Cursor::new(head);
     match cursor.byte()? {
         1 => SealedChunk::parse(&mut cursor, head_end, whole).map(Sealed::Rows),
-        2 => SealedSeries::parse(&mut cursor, head_end, whole).map(Sealed::Series),
+        kind @ (2 | 3) => SealedSeries::parse(kind, &mut cursor, head_end, whole).map(Sealed::Series),
         kind => Err(StorageError::corrupt("a chunk", format!("kind {kind} is unknown"))),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nine of ten columns are integers or short decimals: they are scaled, differenced zero to two times, whichever is
 //! smallest, and bit-packed, with the few values that need more bits set apart. The rest is XORed with its predecessor
-//! and laid out in byte planes for zstd, which the chunk file puts over many columns at once.
+//! and laid out in byte planes, of which those of zeros are left out, for zstd, which a block puts over many columns at once.
 //!
 //! ```text
 //! column:  tag | [presence] | body
@@ -10,9 +10,10 @@
 //! presence: a bit for each row that has a sample, then a bit for each row that is a stale marker; the body holds the rest
 //! kind 0: nothing (no plain value)     kind 1: one value for all rows: eight bytes
 //! kind 2: one integer for all rows     kind 3, 4, 5: integers, differenced 0, 1, 2 times
-//! kind 6: XOR with the value before, eight planes of bytes
+//! kind 6: XOR with the value before: which planes of bytes are not all zero, a bit each, and these planes
 //! ```
 
+use super::bits::{self, is_set};
 use super::varint::{put, put_signed, unzigzag, zigzag, Cursor};
 use super::{is_absent, is_live, is_stale, Result, StorageError, ABSENT, STALE};
 
@@ -48,8 +49,8 @@ impl Encoder {
         }
         let tag = out.len();
         out.push(0);
-        put_bits(out, rows, |v| !is_absent(v));
-        put_bits(out, rows, is_stale);
+        bits::put(out, rows.iter().map(|v| !is_absent(*v)));
+        bits::put(out, rows.iter().map(|v| is_stale(*v)));
         let mut values = std::mem::take(&mut self.values);
         values.clear();
         values.extend(rows.iter().filter(|v| is_live(**v)));
@@ -128,6 +129,8 @@ pub fn count_samples(column: &[u8], rows: usize) -> Result<usize> {
 pub struct Decoder {
     packed: Vec<u64>,
     values: Vec<f64>,
+    /// For who reads one column after the other.
+    pub column: Vec<f64>,
 }
 
 impl Decoder {
@@ -140,14 +143,13 @@ impl Decoder {
         }
         let bytes = count.div_ceil(8);
         let (present, stale) = (cursor.take(bytes)?, cursor.take(bytes)?);
-        let bit = |bits: &[u8], i: usize| bits[i / 8] >> (i % 8) & 1 == 1;
-        let plain = (0..count).filter(|i| bit(present, *i) && !bit(stale, *i)).count();
+        let plain = (0..count).filter(|i| is_set(present, *i) && !is_set(stale, *i)).count();
         let mut values = std::mem::take(&mut self.values);
         values.clear();
         let read = self.body(tag & !PRESENCE, cursor, plain, &mut values);
         let mut next = values.iter();
         if read.is_ok() {
-            out.extend((0..count).map(|i| match (bit(present, i), bit(stale, i)) {
+            out.extend((0..count).map(|i| match (is_set(present, i), is_set(stale, i)) {
                 (false, _) => ABSENT,
                 (true, true) => STALE,
                 (true, false) => next.next().copied().unwrap_or(ABSENT),
@@ -158,10 +160,26 @@ impl Decoder {
     }
 
     fn body(&mut self, tag: u8, cursor: &mut Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Result<()> {
-        let divisor =
-            *POWERS.get(usize::from(tag & 0xf)).ok_or_else(|| StorageError::corrupt("a column", "its exponent is too large"))?;
-        let value = |integer: i64| integer as f64 / divisor;
-        match tag >> 4 {
+        let exponent = usize::from(tag & 0xf);
+        let divisor = *POWERS.get(exponent).ok_or_else(|| StorageError::corrupt("a column", "its exponent is too large"))?;
+        if exponent == 0 {
+            self.kind(tag >> 4, cursor, count, |integer| integer as f64, out)
+        } else {
+            self.kind(tag >> 4, cursor, count, |integer| integer as f64 / divisor, out)
+        }
+    }
+
+    /// Compiled for whole numbers and for decimals apart: dividing costs as much as all the rest.
+    #[inline(always)]
+    fn kind(
+        &mut self,
+        kind: u8,
+        cursor: &mut Cursor<'_>,
+        count: usize,
+        value: impl Fn(i64) -> f64,
+        out: &mut Vec<f64>,
+    ) -> Result<()> {
+        match kind {
             EMPTY if count == 0 => {}
             CONSTANT => {
                 let v = f64::from_bits(cursor.u64()?);
@@ -199,17 +217,18 @@ impl Decoder {
                 }
             }
             XOR => {
-                let planes =
-                    cursor.take(count.checked_mul(8).ok_or_else(|| StorageError::corrupt("a column", "it is too long"))?)?;
-                let mut before = 0u64;
-                for row in 0..count {
-                    let mut bits = 0u64;
-                    for plane in 0..8 {
-                        bits |= u64::from(planes[plane * count + row]) << (8 * plane);
-                    }
-                    before ^= bits;
-                    out.push(f64::from_bits(before));
+                let kept = cursor.byte()?;
+                self.packed.clear();
+                self.packed.resize(count, 0);
+                for plane in (0..8).filter(|p| kept >> p & 1 == 1) {
+                    let bytes = cursor.take(count)?;
+                    self.packed.iter_mut().zip(bytes).for_each(|(bits, byte)| *bits |= u64::from(*byte) << (8 * plane));
                 }
+                let mut before = 0u64;
+                out.extend(self.packed.iter().map(|bits| {
+                    before ^= bits;
+                    f64::from_bits(before)
+                }));
             }
             kind => return Err(StorageError::corrupt("a column", format!("kind {kind} with {count} values is unknown"))),
         }
@@ -258,16 +277,13 @@ pub fn decode_integers(cursor: &mut Cursor<'_>, limit: usize) -> Result<Vec<i64>
     Ok(out)
 }
 
-fn put_bits(out: &mut Vec<u8>, rows: &[f64], is_set: impl Fn(f64) -> bool) {
-    for eight in rows.chunks(8) {
-        out.push(eight.iter().enumerate().fold(0, |byte, (i, v)| byte | u8::from(is_set(*v)) << i));
-    }
-}
-
 fn put_planes(out: &mut Vec<u8>, values: &[f64]) {
     let mut before = 0;
     let bits: Vec<u64> = values.iter().map(|v| std::mem::replace(&mut before, v.to_bits()) ^ v.to_bits()).collect();
-    for plane in 0..8 {
+    let used = bits.iter().fold(0, |all, b| all | b);
+    let kept = (0..8).filter(|plane| used >> (8 * plane) & 0xff != 0);
+    out.push(kept.clone().fold(0, |mask, plane| mask | 1 << plane));
+    for plane in kept {
         out.extend(bits.iter().map(|b| (b >> (8 * plane)) as u8));
     }
 }
@@ -358,8 +374,18 @@ fn unpack(cursor: &mut Cursor<'_>, count: usize, out: &mut Vec<u64>) -> Result<(
     let bytes = cursor.take(bits.div_ceil(8))?;
     let low = if width == 64 { u64::MAX } else { (1 << width) - 1 };
     out.clear();
-    let (mut pending, mut have, mut next) = (0u128, 0u32, 0);
-    for _ in 0..count {
+    // A number of up to 57 bits lies within the eight bytes from its first bit on, as long as there are eight.
+    let whole = if width <= 57 && bytes.len() >= 8 { ((bytes.len() - 8) * 8 / width.max(1) as usize + 1).min(count) } else { 0 };
+    out.extend((0..whole).map(|i| {
+        let bit = i * width as usize;
+        bytes[bit / 8..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight) >> (bit % 8)) & low
+    }));
+    let (mut next, mut pending, mut have) = (whole * width as usize / 8, 0u128, 0u32);
+    let skipped = (whole * width as usize % 8) as u32;
+    if skipped > 0 {
+        (pending, have, next) = (u128::from(bytes[next]) >> skipped, 8 - skipped, next + 1);
+    }
+    for _ in whole..count {
         while have < width {
             pending |= u128::from(bytes[next]) << have;
             next += 1;

@@ -6,15 +6,16 @@
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHasher};
 
 use super::catalog::Entry;
 use super::{Result, StorageError};
-use crate::labels::{Labels, Str, NAME};
+use crate::labels::{Labels, Str, Strings, NAME};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Column {
@@ -54,6 +55,37 @@ pub struct ColumnSet {
     pub columns: Box<[Arc<Column>]>,
     /// The catalog's id of each column.
     pub ids: Box<[u32]>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The metrics of a set's columns and where each of them begins. Targets of one program have the same, whatever else
+/// their columns say: it is shared, so that a metric is looked up once for all of them.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Metrics {
+    starts: Box<[(Str, u32)]>,
+    columns: u32,
+}
+
+impl Metrics {
+    fn of(columns: &[(Arc<Column>, u32)]) -> Metrics {
+        let mut starts: Vec<(Str, u32)> = Vec::new();
+        for (at, (column, _)) in columns.iter().enumerate() {
+            let name = column.own.shared(NAME);
+            if !starts.last().is_some_and(|last| name.map_or(last.0.is_empty(), |name| *name == last.0)) {
+                starts.push((name.cloned().unwrap_or_else(|| "".into()), at as u32));
+            }
+        }
+        Metrics { starts: starts.into(), columns: columns.len() as u32 }
+    }
+
+    /// The places of a metric's columns.
+    pub fn of_metric(&self, name: &str) -> Range<usize> {
+        let at = self.starts.partition_point(|s| *s.0 < *name);
+        match self.starts.get(at).filter(|s| *s.0 == *name) {
+            Some((_, start)) => *start as usize..self.starts.get(at + 1).map_or(self.columns, |s| s.1) as usize,
+            None => 0..0,
+        }
+    }
 }
 
 impl ColumnSet {
@@ -65,29 +97,29 @@ impl ColumnSet {
         self.columns.is_empty()
     }
 
-    /// The columns of one metric.
-    pub fn of_metric(&self, name: &str) -> std::ops::Range<usize> {
-        let start = self.columns.partition_point(|c| c.name() < name);
-        let end = start + self.columns[start..].partition_point(|c| c.name() == name);
-        start..end
-    }
-
     /// Where each column of this set stands in the other; `MISSING` where it does not.
     pub fn positions_in(&self, other: &ColumnSet) -> Vec<u32> {
         let mut at = 0;
-        self.columns
-            .iter()
-            .map(|column| {
-                while at < other.len() && other.columns[at] < *column {
-                    at += 1;
-                }
-                if at < other.len() && (Arc::ptr_eq(&other.columns[at], column) || other.columns[at] == *column) {
-                    at as u32
-                } else {
-                    MISSING
-                }
-            })
-            .collect()
+        let place = |(column, id): (&Arc<Column>, &u32)| {
+            // Equal columns have one id. Texts are compared only where one set has what the other has not.
+            while at < other.len() && other.ids[at] != *id && other.columns[at] < *column {
+                at += 1;
+            }
+            if at < other.len() && other.ids[at] == *id {
+                at as u32
+            } else {
+                MISSING
+            }
+        };
+        self.columns.iter().zip(&self.ids).map(place).collect()
+    }
+
+    /// Where a column of this set stands in a set that has no other columns than this one.
+    pub fn place_in_part(&self, column: u32, part: &ColumnSet) -> Option<u32> {
+        let (id, last) = (self.ids[column as usize], column as usize);
+        let first = last.saturating_sub(self.len() - part.len());
+        let range = first..(last + 1).min(part.len());
+        part.ids.get(range)?.iter().position(|i| *i == id).map(|at| (first + at) as u32)
     }
 }
 
@@ -101,6 +133,8 @@ pub struct ColumnSets(Mutex<Inner>);
 struct Inner {
     columns: HashMap<Arc<Column>, u32, FxBuildHasher>,
     by_hash: HashMap<u64, Vec<Weak<ColumnSet>>, FxBuildHasher>,
+    metrics: HashSet<Arc<Metrics>, FxBuildHasher>,
+    strings: Strings,
     next_column: u32,
     next_set: u32,
 }
@@ -173,13 +207,16 @@ impl ColumnSets {
         self.0.lock().set(sorted, Some(base), record)
     }
 
-    /// Takes a column as the catalog has it.
-    pub fn restore_column(&self, id: u32, column: Column) -> Arc<Column> {
+    /// Takes a column as the catalog has it. One that was forgotten and met again has two ids: the first goes for both.
+    pub fn restore_column(&self, id: u32, column: Column) -> (Arc<Column>, u32) {
         let mut inner = self.0.lock();
         inner.next_column = inner.next_column.max(id + 1);
+        if let Some((known, id)) = inner.columns.get_key_value(&column) {
+            return (known.clone(), *id);
+        }
         let column = Arc::new(column);
         inner.columns.insert(column.clone(), id);
-        column
+        (column, id)
     }
 
     /// Takes a set as the catalog has it.
@@ -211,6 +248,8 @@ impl ColumnSets {
             !sets.is_empty()
         });
         inner.columns.retain(|column, _| Arc::strong_count(column) > 1);
+        inner.metrics.retain(|metrics| Arc::strong_count(metrics) > 1);
+        inner.strings.sweep();
         (inner.by_hash.values().map(Vec::len).sum(), inner.columns.len())
     }
 }
@@ -221,6 +260,9 @@ impl Inner {
             return Ok((known.clone(), *id));
         }
         let id = self.next_column;
+        // Targets that differ in one label have their own columns, and all other texts in common.
+        let mut share = |text: &Str| self.strings.intern(text);
+        let column = Column { own: column.own.map(&mut share), dropped: column.dropped.iter().map(share).collect() };
         record(Entry::Column { id, column: &column })?;
         self.next_column = id.checked_add(1).ok_or_else(|| StorageError::corrupt("the catalog", "it has no more column ids"))?;
         let column = Arc::new(column);
@@ -248,8 +290,9 @@ impl Inner {
     }
 
     fn insert(&mut self, id: u32, sorted: Vec<(Arc<Column>, u32)>, hash: u64) -> Arc<ColumnSet> {
+        let metrics = self.metrics.get_or_insert(Arc::new(Metrics::of(&sorted))).clone();
         let (columns, ids): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
-        let set = Arc::new(ColumnSet { id, columns: columns.into(), ids: ids.into() });
+        let set = Arc::new(ColumnSet { id, columns: columns.into(), ids: ids.into(), metrics });
         self.by_hash.entry(hash).or_default().push(Arc::downgrade(&set));
         set
     }
@@ -287,7 +330,8 @@ mod tests {
         assert_eq!(all.columns.iter().map(|c| c.name()).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(more.positions_in(&all), [0, 2]);
         assert_eq!(a.positions_in(&more), [0, MISSING]);
-        assert_eq!(all.of_metric("b"), 1..2);
+        assert_eq!(all.metrics.of_metric("b"), 1..2);
+        assert_eq!(all.metrics.of_metric("bb"), 0..0);
         assert_eq!(entries, 3 + 3);
     }
 }

@@ -14,12 +14,14 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::block::{Block, Span};
+use super::block::{Block, BlockSeries, Span};
 use super::blockwriter::{write, GroupParts, Input, Part, SeriesParts, SeriesSource, Source};
 use super::chunk::within;
 use super::disk;
+use super::loose::SealedPiece;
 use super::matcher::Selector;
 use super::storage::Inner;
+use super::wal::Wal;
 use super::{select, Result, StorageError};
 use crate::labels::Labels;
 
@@ -69,13 +71,7 @@ impl Layout {
                 Err(e) => return Err(e),
             }
         }
-        let mut replaced: HashSet<u64> = blocks.iter().flat_map(|b| b.span.sources.iter().copied()).collect();
-        // One whose writer was told of an error though it was whole was written again, with all that it has.
-        let covers = |new: &Block, old: &Block| {
-            new.number > old.number && new.span.start <= old.span.start && new.span.end >= old.span.end
-        };
-        let regular: Vec<&Arc<Block>> = blocks.iter().filter(|b| b.span.end != LATE).collect();
-        replaced.extend(regular.iter().filter(|old| regular.iter().any(|new| covers(new, old))).map(|b| b.number));
+        let replaced = replaced(&blocks);
         for block in blocks.iter().filter(|b| replaced.contains(&b.number)) {
             block.delete()?;
         }
@@ -89,6 +85,17 @@ impl Layout {
         self.next += 1;
         self.next - 1
     }
+}
+
+/// The numbers of the blocks that others replace.
+pub fn replaced(blocks: &[Arc<Block>]) -> HashSet<u64> {
+    let mut replaced: HashSet<u64> = blocks.iter().flat_map(|b| b.span.sources.iter().copied()).collect();
+    // One whose writer was told of an error though it was whole was written again, with all that it has.
+    let covers =
+        |new: &Block, old: &Block| new.number > old.number && new.span.start <= old.span.start && new.span.end >= old.span.end;
+    let regular: Vec<&Arc<Block>> = blocks.iter().filter(|b| b.span.end != LATE).collect();
+    replaced.extend(regular.iter().filter(|old| regular.iter().any(|new| covers(new, old))).map(|b| b.number));
+    replaced
 }
 
 fn floor(time: i64, width: i64) -> i64 {
@@ -152,22 +159,15 @@ impl Inner {
         let mut late = Input::default();
         for (series, pieces) in self.loose.sealed(chunk_files) {
             let pieces: Vec<_> = pieces.into_iter().filter(|(c, at)| c.entries[*at].end >= c.compacted()).collect();
-            let within = |from: i64, until: i64| {
-                let overlapping = pieces.iter().filter(|(c, at)| c.entries[*at].start < until && c.entries[*at].end >= from);
-                SeriesParts {
-                    labels: series.labels.clone(),
-                    sources: overlapping.map(|(c, at)| SeriesSource::Chunk(c.clone(), *at)).collect(),
-                    from,
-                    until,
-                }
-            };
-            regular.series.push(within(start, end));
-            late.series.push(within(i64::MIN, start));
+            let (histograms, floats): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|p| p.0.has_histograms());
+            let labels = &series.labels;
+            for (input, from, until) in [(&mut regular, start, end), (&mut late, i64::MIN, start)] {
+                input.series.extend(parts_within(labels, &floats, from, until));
+                input.histograms.extend(parts_within(labels, &histograms, from, until));
+            }
         }
-        regular.series.retain(|s| !s.sources.is_empty());
-        late.series.retain(|s| !s.sources.is_empty());
         let mut made = Vec::new();
-        if !late.series.is_empty() {
+        if !late.series.is_empty() || !late.histograms.is_empty() {
             // Its end is no frontier: it says nothing of what lies between its samples.
             let span = Span { start: LATE, end: LATE, ..Span::default() };
             made.push(self.write_block(number, span, late)?);
@@ -228,7 +228,7 @@ impl Inner {
         let now = self.now();
         let mut input = Input::default();
         let mut groups: hashbrown::HashMap<_, usize> = hashbrown::HashMap::new();
-        let mut series: hashbrown::HashMap<_, usize> = hashbrown::HashMap::new();
+        let (mut series, mut histograms) = (Places::new(), Places::new());
         let mut ordered = sources.to_vec();
         ordered.sort_by_key(|b| (b.span.start, b.number));
         for (b, block) in ordered.iter().enumerate() {
@@ -246,15 +246,8 @@ impl Inner {
                 };
                 input.groups[at].parts.extend(group.runs.iter().enumerate().map(run));
             }
-            for (s, one) in index.series.iter().enumerate() {
-                let next = input.series.len();
-                let at = *series.entry(one.labels.clone()).or_insert(next);
-                if at == next {
-                    let (from, until) = (i64::MIN, i64::MAX);
-                    input.series.push(SeriesParts { labels: one.labels.clone(), sources: Vec::new(), from, until });
-                }
-                input.series[at].sources.push(SeriesSource::Block { block: b, series: s });
-            }
+            gather(&index.series, b, &mut series, &mut input.series);
+            gather(&index.histograms, b, &mut histograms, &mut input.histograms);
             input.blocks.push((block.clone(), index));
         }
         let span = Span {
@@ -296,6 +289,12 @@ impl Inner {
         };
         let touched: Vec<_> = blocks.into_iter().filter(|b| self.tombstones.touch(b.span.from, b.span.to)).collect();
         touched.iter().try_for_each(|block| self.merge(std::slice::from_ref(block)))?;
+        // A start would find in the log what is in blocks no more, and nothing that hides it.
+        self.wal.roll();
+        self.commit()?;
+        self.seal_all()?;
+        let groups = self.groups.read().all.clone();
+        self.cut_log(&groups, self.wal.segment())?;
         // What is still in chunks stays hidden until it is in a block.
         let oldest = self.loose.time_range().map_or(i64::MAX, |r| r.0);
         self.tombstones.forget(frontier.min(oldest))?;
@@ -329,6 +328,9 @@ impl Inner {
         }
         self.copy_catalog(&target.join("catalog"))?;
         self.tombstones.copy(&target.join("tombstones"))?;
+        let wal = Wal::open(&target.join("wal"), Vec::new())?;
+        self.exemplars.copy(&wal)?;
+        wal.commit(&mut || Ok(()))?;
         ["chunks", "blocks"].iter().try_for_each(|name| disk::sync_folder(&target.join(name)))
     }
 
@@ -354,6 +356,29 @@ impl Inner {
     }
 }
 
+/// What of a series' sealed pieces lies in the bounds: from <= t < until; None when that is nothing.
+fn parts_within(labels: &Labels, pieces: &[SealedPiece], from: i64, until: i64) -> Option<SeriesParts> {
+    let overlapping = pieces.iter().filter(|(c, at)| c.entries[*at].start < until && c.entries[*at].end >= from);
+    let sources: Vec<_> = overlapping.map(|(c, at)| SeriesSource::Chunk(c.clone(), *at)).collect();
+    (!sources.is_empty()).then(|| SeriesParts { labels: labels.clone(), sources, from, until })
+}
+
+/// Where each series stands in a list.
+type Places = hashbrown::HashMap<Labels, usize>;
+
+/// Adds the series of a block, the one with this number, to those of the blocks before.
+fn gather(all: &[BlockSeries], block: usize, places: &mut Places, out: &mut Vec<SeriesParts>) {
+    for (series, one) in all.iter().enumerate() {
+        let next = out.len();
+        let at = *places.entry(one.labels.clone()).or_insert(next);
+        if at == next {
+            let (from, until) = (i64::MIN, i64::MAX);
+            out.push(SeriesParts { labels: one.labels.clone(), sources: Vec::new(), from, until });
+        }
+        out[at].sources.push(SeriesSource::Block { block, series });
+    }
+}
+
 /// The rows of a chunk that lie in the bounds: before <= t < end.
 fn part(chunk: Arc<super::chunk::SealedChunk>, before: i64, end: i64) -> Result<Part> {
     let mut times = chunk.open()?.times;
@@ -371,8 +396,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::histogram::tests::simple;
+    use crate::histogram::{marked, Counts};
     use crate::tsdb::columns::Column;
-    use crate::tsdb::select::select;
+    use crate::tsdb::select::{select, Selected};
     use crate::tsdb::storage::{Options, Storage};
     use crate::tsdb::{is_stale, ABSENT};
 
@@ -388,6 +415,11 @@ mod tests {
         },
         /// A sample of a series without rows, so many minutes before or after the last row of all.
         Sample {
+            series: usize,
+            minutes: i64,
+        },
+        /// A histogram of such a series.
+        Histogram {
             series: usize,
             minutes: i64,
         },
@@ -407,8 +439,9 @@ mod tests {
     fn acts() -> impl Strategy<Value = Vec<Act>> {
         let row = (0..3usize, 1..40i64, any::<u8>()).prop_map(|(group, minutes, columns)| Act::Row { group, minutes, columns });
         let sample = (0..3usize, -600..10i64).prop_map(|(series, minutes)| Act::Sample { series, minutes });
+        let histogram = (0..2usize, -600..10i64).prop_map(|(series, minutes)| Act::Histogram { series, minutes });
         let act = prop_oneof![
-            20 => row, 4 => sample, 1 => Just(Act::Seal), 2 => any::<bool>().prop_map(|everything| Act::Compact { everything }),
+            20 => row, 4 => sample, 4 => histogram, 1 => Just(Act::Seal), 2 => any::<bool>().prop_map(|everything| Act::Compact { everything }),
             1 => Just(Act::Reopen), 1 => (0..400i64, 0..400i64).prop_map(|(from, to)| Act::Delete { from: from.max(to), to: from.min(to) }),
             1 => Just(Act::Clean)
         ];
@@ -430,11 +463,21 @@ mod tests {
             retention_bytes: 0,
             commit_interval: Duration::from_secs(3600),
             chunk_rows: 5,
+            exemplars: 0,
         };
         Storage::open(folder, options, &mut |_, _, _| {}).unwrap()
     }
 
     type Samples = BTreeMap<Labels, BTreeMap<i64, u64>>;
+
+    /// A value's bits, or how often the histogram was observed, from the other end.
+    fn told(found: &Selected, value: f64) -> u64 {
+        match marked(value).map(|number| &found.histograms[number as usize].counts) {
+            Some(Counts::Integers(n)) => u64::MAX - n.count,
+            Some(Counts::Floats(_)) => panic!("a float histogram"),
+            None => value.to_bits(),
+        }
+    }
 
     fn stored(storage: &Storage, matcher: (&str, &str, &str), start: i64, end: i64) -> Samples {
         let (name, operator, value) = matcher;
@@ -445,7 +488,7 @@ mod tests {
             let span = found.offsets[i] as usize..found.offsets[i + 1] as usize;
             assert!(found.times[span.clone()].windows(2).all(|w| w[0] < w[1]));
             // Stale markers depend on what a restart remembers; their own tests look at them.
-            let live = span.filter(|at| !is_stale(found.values[*at])).map(|at| (found.times[at], found.values[at].to_bits()));
+            let live = span.filter(|at| !is_stale(found.values[*at])).map(|at| (found.times[at], told(&found, found.values[at])));
             let live: BTreeMap<i64, u64> = live.collect();
             if !live.is_empty() {
                 assert!(out.insert(series.clone(), live).is_none(), "a series stands twice");
@@ -498,6 +541,15 @@ mod tests {
                         let first = *model.entry(series.clone()).or_default().entry(time).or_insert(value.to_bits());
                         storage.append_samples(&[(series, time, value)]).unwrap();
                         prop_assert!(first == value.to_bits() || value > 0.0);
+                    }
+                    Act::Histogram { series, minutes } => {
+                        value += 1.0;
+                        let series = labels(&[("__name__", ["c", "z"][series]), ("g", "hist")]);
+                        let time = now + minutes * MINUTE;
+                        let count = value as u64;
+                        model.entry(series.clone()).or_default().entry(time).or_insert(u64::MAX - count);
+                        let histogram = simple(&[(count as i32 % 7, count - count / 3), (9, count / 3)]);
+                        storage.append_histograms(&[(series, time, Arc::new(histogram))]).unwrap();
                     }
                     Act::Seal => storage.inner.seal_all().unwrap(),
                     Act::Compact { everything } => {

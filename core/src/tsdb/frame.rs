@@ -28,13 +28,18 @@ pub struct Kind {
     pub letter: u8,
     pub version: u8,
     pub noun: &'static str,
+    /// Required features that this program knows.
+    pub features: u64,
 }
 
-pub const WAL: Kind = Kind { letter: b'W', version: 1, noun: "log segment" };
-pub const CATALOG: Kind = Kind { letter: b'G', version: 1, noun: "catalog" };
-pub const CHUNKS: Kind = Kind { letter: b'C', version: 1, noun: "chunk file" };
-pub const TOMBSTONES: Kind = Kind { letter: b'T', version: 1, noun: "list of deletions" };
-pub const BLOCK: Kind = Kind { letter: b'B', version: 1, noun: "block" };
+/// Samples of some series in the block are histograms.
+pub const HISTOGRAMS: u64 = 1;
+
+pub const WAL: Kind = Kind { letter: b'W', version: 1, noun: "log segment", features: 0 };
+pub const CATALOG: Kind = Kind { letter: b'G', version: 1, noun: "catalog", features: 0 };
+pub const CHUNKS: Kind = Kind { letter: b'C', version: 1, noun: "chunk file", features: 0 };
+pub const TOMBSTONES: Kind = Kind { letter: b'T', version: 1, noun: "list of deletions", features: 0 };
+pub const BLOCK: Kind = Kind { letter: b'B', version: 1, noun: "block", features: HISTOGRAMS };
 
 pub fn header(kind: Kind) -> [u8; HEADER_BYTES] {
     let mut out = [0; HEADER_BYTES];
@@ -44,7 +49,8 @@ pub fn header(kind: Kind) -> [u8; HEADER_BYTES] {
     out
 }
 
-pub fn check_header(kind: Kind, bytes: &[u8], path: &Path) -> Result<()> {
+/// Refuses what this program cannot read; gives the features that the file needs.
+pub fn check_header(kind: Kind, bytes: &[u8], path: &Path) -> Result<u64> {
     let what = || format!("{} {}", kind.noun, path.display());
     if bytes.len() < HEADER_BYTES || &bytes[..5] != FILE_MARK || bytes[5] != kind.letter {
         return Err(StorageError::corrupt(what(), "its header is damaged"));
@@ -54,18 +60,19 @@ pub fn check_header(kind: Kind, bytes: &[u8], path: &Path) -> Result<()> {
         return Err(StorageError::Newer { what: what(), reason });
     }
     let features = Cursor::new(&bytes[8..HEADER_BYTES]).u64()?;
-    if features != 0 {
-        let reason = format!("it needs feature bits {features:#x}, which this Bellbuoy does not know");
+    if features & !kind.features != 0 {
+        let unknown = features & !kind.features;
+        let reason = format!("it needs feature bits {unknown:#x}, which this Bellbuoy does not know");
         return Err(StorageError::Newer { what: what(), reason });
     }
-    Ok(())
+    Ok(features)
 }
 
 /// Puts the right header before the frames of a file whose own is damaged, and says how many bytes that were: it costs no
 /// frame. A newer file is refused.
 pub fn mend_header(kind: Kind, bytes: &mut Vec<u8>, path: &Path) -> Result<usize> {
     match check_header(kind, bytes, path) {
-        Ok(()) => Ok(0),
+        Ok(_) => Ok(0),
         Err(e @ StorageError::Newer { .. }) => Err(e),
         Err(_) => {
             bytes.resize(bytes.len().max(HEADER_BYTES), 0);

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::chunk::{widen, OpenChunk, Reading, SealedChunk};
+use super::chunk::{Reading, SealedChunk};
 use super::codec::Decoder;
 use super::columns::{ColumnSet, MISSING};
+use super::openchunk::{widen, OpenChunk, Record};
 use super::storage::Inner;
 use super::wal::Row;
-use super::{is_absent, is_live, row, Result, ABSENT, STALE};
+use super::{is_absent, is_live, Result, ABSENT, STALE};
 use crate::labels::{Labels, Str};
 
 pub struct Group {
@@ -126,22 +127,20 @@ impl Group {
         if time < storage.frontier() {
             return self.store_late(storage, state, time, set, next);
         }
-        let mut record = Vec::with_capacity(next.len() / 2 + 16);
+        let mut record = Record::default();
         let mut full;
         loop {
             let segment = storage.wal.segment();
             full = segment != state.segment || state.open.is_empty();
-            record.clear();
-            row::encode(&mut record, if full { &[] } else { &state.row }, &next);
-            let entry = Row { group: self.id, number: state.next, full, time, set: set.id, row: &record };
+            record.encode(if full { &[] } else { &state.row }, &next);
+            let entry = Row { group: self.id, number: state.next, full, time, set: set.id, row: &record.bytes };
             if storage.wal.row(segment, &entry)? {
                 state.segment = segment;
                 break;
             }
         }
         if full && !state.open.is_empty() {
-            record.clear();
-            row::encode(&mut record, &state.row, &next);
+            record.encode(&state.row, &next);
         }
         state.push(time, set, next, &record);
         state.touched = storage.now();
@@ -201,7 +200,7 @@ impl Group {
         let state = self.state.lock();
         let overlapping = state.sealed.iter().filter(|c| c.start <= end && c.end >= start);
         let sealed = overlapping.filter(|c| c.set.as_ref().is_some_and(&mut *wanted)).cloned().collect();
-        let times = &state.open.times;
+        let times = state.open.times();
         let overlaps = times.first().is_some_and(|t| *t <= end) && times.last().is_some_and(|t| *t >= start);
         let open = overlaps && state.open.set().is_some_and(wanted);
         GroupView { sealed, open: open.then(|| state.open.clone()) }
@@ -215,7 +214,7 @@ impl Group {
     /// Seals the open chunk if it has a row before this time.
     pub(super) fn seal_before(&self, storage: &Inner, time: i64) -> Result<()> {
         let mut state = self.state.lock();
-        if state.open.times.first().is_some_and(|t| *t < time) {
+        if state.open.times().first().is_some_and(|t| *t < time) {
             self.seal_state(storage, &mut state)?;
         }
         Ok(())
@@ -235,7 +234,7 @@ impl Group {
     /// The times of the first and the last row that are still held.
     pub fn time_range(&self) -> Option<(i64, i64)> {
         let state = self.state.lock();
-        let first = state.sealed.iter().map(|c| c.start).chain(state.open.times.first().copied()).min()?;
+        let first = state.sealed.iter().map(|c| c.start).chain(state.open.times().first().copied()).min()?;
         Some((first, state.last_time.unwrap_or(first)))
     }
 
@@ -295,8 +294,8 @@ impl Group {
             state.row = state.set.as_ref().map_or_else(|| vec![ABSENT; set.len()], |s| widen(&state.row, s, set));
             state.set = Some(set.clone());
         }
-        let mut record = Vec::new();
-        row::encode(&mut record, if state.open.is_empty() { &[] } else { &state.row }, values);
+        let mut record = Record::default();
+        record.encode(if state.open.is_empty() { &[] } else { &state.row }, values);
         state.push(time, set, values.to_vec(), &record);
         state.segment = 0;
         if state.open.len() >= storage.rows_of(self.id, state.sealed.is_empty()) {
@@ -307,7 +306,7 @@ impl Group {
 }
 
 impl State {
-    fn push(&mut self, time: i64, set: &Arc<ColumnSet>, next: Vec<f64>, record: &[u8]) {
+    fn push(&mut self, time: i64, set: &Arc<ColumnSet>, next: Vec<f64>, record: &Record) {
         if self.open.is_empty() {
             self.open.segment = self.open.segment.max(self.segment);
         }
@@ -323,10 +322,9 @@ impl State {
             return Ok(());
         };
         let opened = chunk.open()?;
-        let columns: Vec<(usize, usize)> = (0..set.len()).filter_map(|c| opened.slot(c as u32).map(|s| (c, s))).collect();
-        let slots: Vec<usize> = columns.iter().map(|c| c.1).collect();
+        let columns = opened.slots(&(0..set.len() as u32).collect::<Vec<u32>>());
         let mut row = vec![ABSENT; set.len()];
-        opened.read(&slots, Reading::Mapped, &mut Decoder::default(), &mut |at, values| {
+        opened.read(columns.iter().map(|c| c.1), Reading::Mapped, &mut Decoder::default(), &mut |at, values| {
             row[columns[at].0] = values[values.len() - 1];
         })?;
         (self.row, self.set) = (row, Some(set));

@@ -1,12 +1,14 @@
-//! Samples that do not come in rows: explicit timestamps, samples out of order or from elsewhere. The general path.
+//! Samples that do not come in rows: explicit timestamps, samples out of order or from elsewhere, and native histograms. The
+//! general path.
 //!
 //! Each series has its own short log, kept sorted; the logs of many series are sealed together, so that the write-ahead
-//! log can be cut. Of equal times the first sample wins.
+//! log can be cut. Of equal times the first sample wins, be it a number or a histogram.
 //!
 //! ```text
-//! sealed series:  head | packs        (lengths and checksums as in chunk.rs)
-//! head:   kind 2 | count, then of each series: id as gap to the one before | samples | first time | last time
-//! pack:   64 series: times, then values (see codec.rs), zstd
+//! sealed series:  head | packs        (see packs.rs)
+//! head:   kind 2, or 3 of histograms | count, then of each series: id as gap to the one before | samples | first time |
+//!         last time
+//! pack:   64 series: times, then values (see sample.rs), zstd
 //! ```
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -16,11 +18,13 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustc_hash::FxBuildHasher;
 
-use super::chunk::{read_packs, Pack, Packs, PACK_COLUMNS};
 use super::chunkfile::Mapped;
-use super::codec::{self, Decoder, Encoder};
+use super::codec::{Decoder, Encoder};
+use super::packs::{read_packs, Pack, Packs, PACK_ENTRIES};
+use super::sample::Sample;
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
+use crate::histogram::Histogram;
 use crate::labels::{Labels, NAME};
 
 /// A series' log is sealed in pieces of at most this many samples.
@@ -33,69 +37,122 @@ pub struct LooseSeries {
 }
 
 #[derive(Default)]
-struct State {
-    open: Vec<(i64, f64)>,
-    sealed: Vec<(Arc<SealedSeries>, usize)>,
+pub struct State {
+    pub(super) floats: Log<f64>,
+    pub(super) histograms: Log<Arc<Histogram>>,
+}
+
+/// A series' samples of one kind.
+pub struct Log<T> {
+    open: Vec<(i64, T)>,
+    sealed: Vec<SealedPiece>,
+}
+
+impl<T> Default for Log<T> {
+    fn default() -> Log<T> {
+        Log { open: Vec::new(), sealed: Vec::new() }
+    }
+}
+
+impl<T: Clone> Log<T> {
+    fn has(&self, time: i64) -> bool {
+        let is_open = self.open.last().is_some_and(|l| l.0 >= time) && self.open.binary_search_by_key(&time, |s| s.0).is_ok();
+        is_open || self.sealed.iter().any(|(chunk, at)| chunk.entries[*at].end == time)
+    }
+
+    /// Adds a sample of another time than all that are there. Almost always it belongs at the end.
+    fn add(&mut self, time: i64, value: T) {
+        if self.open.last().is_none_or(|l| l.0 < time) {
+            return self.open.push((time, value));
+        }
+        let at = self.open.partition_point(|s| s.0 < time);
+        self.open.insert(at, (time, value));
+    }
+
+    fn time_range(&self) -> Option<(i64, i64)> {
+        let open = self.open.first().zip(self.open.last()).map(|(first, last)| (first.0, last.0));
+        let sealed = self.sealed.iter().map(|(chunk, at)| (chunk.entries[*at].start, chunk.entries[*at].end));
+        sealed.chain(open).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    fn view(&self, start: i64, end: i64) -> View<T> {
+        let open = self.open.partition_point(|s| s.0 < start)..self.open.partition_point(|s| s.0 <= end);
+        let overlaps = |(chunk, at): &&SealedPiece| {
+            chunk.entries[*at].start <= end && chunk.entries[*at].end >= start.max(chunk.compacted())
+        };
+        View { open: self.open[open].to_vec(), sealed: self.sealed.iter().filter(overlaps).cloned().collect() }
+    }
+
+    fn retire(&mut self) -> bool {
+        self.sealed.retain(|(chunk, at)| chunk.entries[*at].end >= chunk.compacted() && !chunk.bytes.file.retired.load(Relaxed));
+        !self.sealed.is_empty() || !self.open.is_empty()
+    }
 }
 
 /// A sealed chunk of many series, and the entry in it.
 pub type SealedPiece = (Arc<SealedSeries>, usize);
 
 /// A series and the samples of it that are being sealed.
-type Taken = (Arc<LooseSeries>, Vec<(i64, f64)>);
+type Taken<T> = (Arc<LooseSeries>, Vec<(i64, T)>);
 
-/// A reader's picture of a series: its sealed pieces and its log.
+/// A reader's picture of a log: its sealed pieces and what is open.
+pub struct View<T> {
+    pub open: Vec<(i64, T)>,
+    pub sealed: Vec<SealedPiece>,
+}
+
+/// A reader's picture of a series.
 pub struct LooseView {
-    pub open: Vec<(i64, f64)>,
-    pub sealed: Vec<(Arc<SealedSeries>, usize)>,
+    pub floats: View<f64>,
+    pub histograms: View<Arc<Histogram>>,
+}
+
+impl<T> View<T> {
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.sealed.is_empty()
+    }
+}
+
+impl LooseView {
+    pub fn is_empty(&self) -> bool {
+        self.floats.is_empty() && self.histograms.is_empty()
+    }
 }
 
 impl LooseSeries {
-    /// Adds a sample unless there is one at its time. Almost always it belongs at the end.
-    pub fn add(&self, time: i64, value: f64) -> bool {
+    /// Adds a sample unless there is one at its time.
+    pub fn add<T: Sample>(&self, time: i64, value: T) -> bool {
         let mut state = self.state.lock();
-        if state.sealed.iter().any(|(chunk, at)| chunk.entries[*at].end == time) {
+        if state.floats.has(time) || state.histograms.has(time) {
             return false;
         }
-        if state.open.last().is_none_or(|l| l.0 < time) {
-            state.open.push((time, value));
-            return true;
-        }
-        match state.open.binary_search_by_key(&time, |s| s.0) {
-            Ok(_) => false,
-            Err(at) => {
-                state.open.insert(at, (time, value));
-                true
-            }
-        }
+        T::log_mut(&mut state).add(time, value);
+        true
     }
 
     /// The times of the first and the last sample that are still held.
     fn time_range(&self) -> Option<(i64, i64)> {
         let state = self.state.lock();
-        let open = state.open.first().zip(state.open.last()).map(|(first, last)| (first.0, last.0));
-        let sealed = state.sealed.iter().map(|(chunk, at)| (chunk.entries[*at].start, chunk.entries[*at].end));
-        sealed.chain(open).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        let ranges = state.floats.time_range().into_iter().chain(state.histograms.time_range());
+        ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     pub fn add_sealed(&self, chunk: Arc<SealedSeries>, at: usize) {
-        self.state.lock().sealed.push((chunk, at));
+        let mut state = self.state.lock();
+        let sealed = if chunk.has_histograms() { &mut state.histograms.sealed } else { &mut state.floats.sealed };
+        sealed.push((chunk, at));
     }
 
     pub fn view(&self, start: i64, end: i64) -> LooseView {
         let state = self.state.lock();
-        let open = state.open.partition_point(|s| s.0 < start)..state.open.partition_point(|s| s.0 <= end);
-        let overlaps = |(chunk, at): &&(Arc<SealedSeries>, usize)| {
-            chunk.entries[*at].start <= end && chunk.entries[*at].end >= start.max(chunk.compacted())
-        };
-        LooseView { open: state.open[open].to_vec(), sealed: state.sealed.iter().filter(overlaps).cloned().collect() }
+        LooseView { floats: state.floats.view(start, end), histograms: state.histograms.view(start, end) }
     }
 
     /// Drops pieces that blocks have taken over, or whose file is gone; false when nothing is left.
     fn retire(&self) -> bool {
         let mut state = self.state.lock();
-        state.sealed.retain(|(chunk, at)| chunk.entries[*at].end >= chunk.compacted() && !chunk.bytes.file.retired.load(Relaxed));
-        !state.sealed.is_empty() || !state.open.is_empty()
+        let (floats, histograms) = (state.floats.retire(), state.histograms.retire());
+        floats || histograms
     }
 }
 
@@ -201,7 +258,8 @@ impl LooseStore {
         all.sort_by_key(|s| s.id);
         let pieces = |series: &Arc<LooseSeries>| {
             let state = series.state.lock();
-            state.sealed.iter().filter(|(chunk, _)| chunk.mapped().file.number <= through).cloned().collect::<Vec<_>>()
+            let all = state.floats.sealed.iter().chain(&state.histograms.sealed);
+            all.filter(|(chunk, _)| chunk.mapped().file.number <= through).cloned().collect::<Vec<_>>()
         };
         all.into_iter().map(|s| (pieces(&s), s)).filter(|(p, _)| !p.is_empty()).map(|(p, s)| (s, p)).collect()
     }
@@ -217,26 +275,37 @@ impl LooseStore {
         series.sort_by_key(|s| s.id);
         // From here on new samples count towards this segment or later.
         self.segment.store(segment, Relaxed);
-        let taken: Vec<Taken> = series
-            .into_iter()
+        self.seal_kind::<f64>(&series, encoder, write)?;
+        self.seal_kind::<Arc<Histogram>>(&series, encoder, write)?;
+        if self.open_samples() == 0 {
+            let _ = self.segment.compare_exchange(segment, u64::MAX, Relaxed, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn seal_kind<T: Sample>(
+        &self,
+        series: &[Arc<LooseSeries>],
+        encoder: &mut Encoder,
+        write: &mut dyn FnMut(&[u8]) -> Result<Arc<SealedSeries>>,
+    ) -> Result<()> {
+        let taken: Vec<Taken<T>> = series
+            .iter()
             .filter_map(|s| {
-                let open = s.state.lock().open.clone();
-                (!open.is_empty()).then_some((s, open))
+                let open = T::log(&s.state.lock()).open.clone();
+                (!open.is_empty()).then_some((s.clone(), open))
             })
             .collect();
         for part in taken.chunks(4096) {
             let chunk = write(&encode(part, encoder)?)?;
             for (at, (series, samples)) in part.iter().enumerate() {
                 let mut state = series.state.lock();
+                let log = T::log_mut(&mut state);
                 // What came in between lies among the sealed samples or behind them.
-                let before = state.open.len();
-                state.open.retain(|s| samples.binary_search_by_key(&s.0, |t| t.0).is_err());
-                self.open.fetch_sub((before - state.open.len()) as u64, Relaxed);
-                state.sealed.push((chunk.clone(), at));
+                log.open.retain(|s| samples.binary_search_by_key(&s.0, |t| t.0).is_err());
+                self.open.fetch_sub(samples.iter().map(|s| s.1.weight()).sum(), Relaxed);
+                log.sealed.push((chunk.clone(), at));
             }
-        }
-        if self.open_samples() == 0 {
-            let _ = self.segment.compare_exchange(segment, u64::MAX, Relaxed, Relaxed);
         }
         Ok(())
     }
@@ -276,12 +345,12 @@ impl Inner {
     }
 }
 
-fn encode(part: &[Taken], encoder: &mut Encoder) -> Result<Vec<u8>> {
-    let mut head = vec![2];
+fn encode<T: Sample>(part: &[Taken<T>], encoder: &mut Encoder) -> Result<Vec<u8>> {
+    let mut head = vec![T::KIND];
     put(&mut head, part.len() as u64);
     let mut last = 0;
     let mut packs = Packs::default();
-    for pack in part.chunks(PACK_COLUMNS) {
+    for pack in part.chunks(PACK_ENTRIES) {
         packs.raw.clear();
         for (series, samples) in pack {
             put(&mut head, u64::from(series.id - last));
@@ -289,9 +358,7 @@ fn encode(part: &[Taken], encoder: &mut Encoder) -> Result<Vec<u8>> {
             put(&mut head, samples.len() as u64);
             put_signed(&mut head, samples[0].0);
             put_signed(&mut head, samples[samples.len() - 1].0);
-            let (times, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
-            codec::encode_integers(&times, &mut packs.raw);
-            encoder.encode(&values, &mut packs.raw);
+            T::encode(samples, encoder, &mut packs.raw);
         }
         packs.close()?;
     }
@@ -303,7 +370,7 @@ pub struct SealedEntry {
     pub series: u32,
     pub start: i64,
     pub end: i64,
-    count: usize,
+    pub count: usize,
 }
 
 /// Sealed logs of many series, as the head describes them.
@@ -311,6 +378,8 @@ pub struct SealedSeries {
     pub start: i64,
     pub end: i64,
     pub entries: Vec<SealedEntry>,
+    /// Which samples it holds.
+    kind: u8,
     /// Samples before this are in a block.
     compacted: AtomicI64,
     packs: Vec<Pack>,
@@ -318,7 +387,7 @@ pub struct SealedSeries {
 }
 
 impl SealedSeries {
-    pub fn parse(cursor: &mut Cursor<'_>, head_end: usize, bytes: Mapped) -> Result<SealedSeries> {
+    pub fn parse(kind: u8, cursor: &mut Cursor<'_>, head_end: usize, bytes: Mapped) -> Result<SealedSeries> {
         let count = cursor.count()?;
         let mut entries = Vec::with_capacity(count);
         let mut series = 0u32;
@@ -337,11 +406,11 @@ impl SealedSeries {
             entries.push(entry);
         }
         let packs = read_packs(cursor, head_end)?;
-        if packs.len() != entries.len().div_ceil(PACK_COLUMNS) || entries.is_empty() {
+        if packs.len() != entries.len().div_ceil(PACK_ENTRIES) || entries.is_empty() {
             return Err(StorageError::corrupt("a chunk", "it has too few packs"));
         }
         let bytes = bytes.trimmed(packs.last().map_or(head_end, Pack::end));
-        Ok(SealedSeries { start, end, entries, compacted: AtomicI64::new(i64::MIN), packs, bytes })
+        Ok(SealedSeries { start, end, entries, kind, compacted: AtomicI64::new(i64::MIN), packs, bytes })
     }
 
     pub fn compacted(&self) -> i64 {
@@ -356,33 +425,49 @@ impl SealedSeries {
         &self.bytes
     }
 
+    pub fn has_histograms(&self) -> bool {
+        self.kind == <Arc<Histogram> as Sample>::KIND
+    }
+
     /// The samples of one entry.
-    pub fn read(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<(i64, f64)>> {
+    pub fn read<T: Sample>(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<(i64, T)>> {
         let mut pack = self.read_to(at, decoder)?;
         pack.pop().ok_or_else(|| StorageError::corrupt("a chunk", "BUG: a series has no place in its pack"))
     }
 
+    pub fn pack_count(&self) -> usize {
+        self.packs.len()
+    }
+
     /// The samples of each entry of a pack.
-    pub fn read_pack(&self, pack: usize, decoder: &mut Decoder) -> Result<Vec<Vec<(i64, f64)>>> {
-        self.read_to(((pack + 1) * PACK_COLUMNS).min(self.entries.len()) - 1, decoder)
+    pub fn read_pack<T: Sample>(&self, pack: usize, decoder: &mut Decoder) -> Result<Vec<Vec<(i64, T)>>> {
+        self.read_to(((pack + 1) * PACK_ENTRIES).min(self.entries.len()) - 1, decoder)
+    }
+
+    /// The times of each entry of a pack, whatever its samples are.
+    pub fn read_times(&self, pack: usize, decoder: &mut Decoder) -> Result<Vec<Vec<i64>>> {
+        fn times<T>(pack: Vec<Vec<(i64, T)>>) -> Vec<Vec<i64>> {
+            pack.into_iter().map(|samples| samples.into_iter().map(|s| s.0).collect()).collect()
+        }
+        if self.kind == <Arc<Histogram> as Sample>::KIND {
+            return self.read_pack::<Arc<Histogram>>(pack, decoder).map(times);
+        }
+        self.read_pack::<f64>(pack, decoder).map(times)
     }
 
     /// The entries of a pack up to one of them.
-    fn read_to(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<Vec<(i64, f64)>>> {
-        let pack = at / PACK_COLUMNS;
-        let inflated = self.packs[pack].inflate(self.packs[pack].mapped(&self.bytes)?)?;
-        let mut cursor = Cursor::new(&inflated);
-        let mut values = Vec::new();
-        let mut out = Vec::new();
-        for entry in &self.entries[pack * PACK_COLUMNS..=at] {
-            let times = codec::decode_integers(&mut cursor, entry.count)?;
-            decoder.decode(&mut cursor, times.len(), &mut values)?;
-            out.push(times.into_iter().zip(values.iter().copied()).collect());
+    fn read_to<T: Sample>(&self, at: usize, decoder: &mut Decoder) -> Result<Vec<Vec<(i64, T)>>> {
+        if self.kind != T::KIND {
+            return Err(StorageError::corrupt("a chunk", format!("BUG: kind {} is read as {}", self.kind, T::KIND)));
         }
-        Ok(out)
+        let pack = at / PACK_ENTRIES;
+        let inflated = self.packs[pack].inflate(&self.bytes)?;
+        let mut cursor = Cursor::new(&inflated);
+        let entries = &self.entries[pack * PACK_ENTRIES..=at];
+        entries.iter().map(|entry| T::decode(&mut cursor, entry.count, decoder)).collect()
     }
 
     pub fn verify(&self) -> Result<()> {
-        self.packs.iter().try_for_each(|p| p.inflate(p.mapped(&self.bytes)?).map(|_| ()))
+        self.packs.iter().try_for_each(|p| p.inflate(&self.bytes).map(|_| ()))
     }
 }

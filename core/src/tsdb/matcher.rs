@@ -31,6 +31,13 @@ impl Matcher {
         Ok(Matcher { name, test, negated: operator.starts_with('!'), known: Mutex::default() })
     }
 
+    fn equal(&self) -> Option<&str> {
+        match &self.test {
+            Test::Equal(value) => Some(value),
+            Test::Match(_) => None,
+        }
+    }
+
     pub fn matches(&self, value: &str) -> bool {
         let found = match &self.test {
             Test::Equal(want) => want == value,
@@ -49,6 +56,8 @@ impl Matcher {
 /// All matchers of a selector; a series must satisfy each.
 pub struct Selector {
     matchers: Vec<Matcher>,
+    /// The matcher that gives the metric's name, when only one can match.
+    named: Option<usize>,
 }
 
 /// More matchers than bits is no selector that anybody writes.
@@ -63,15 +72,14 @@ impl Selector {
             ));
         }
         let compiled: Result<Vec<Matcher>> = matchers.into_iter().map(|(n, o, v)| Matcher::new(n, &o, v)).collect();
-        Ok(Selector { matchers: compiled? })
+        let matchers = compiled?;
+        let named = matchers.iter().position(|m| m.name == NAME && !m.negated && m.equal().is_some_and(|v| !v.is_empty()));
+        Ok(Selector { matchers, named })
     }
 
-    /// The metric's name, when only one can match.
+    /// The metric's name, when only one can match. Who looks for columns looks for it first.
     pub fn metric(&self) -> Option<&str> {
-        self.matchers.iter().find_map(|m| match &m.test {
-            Test::Equal(value) if m.name == NAME && !m.negated && !value.is_empty() => Some(value.as_str()),
-            _ => None,
-        })
+        self.named.and_then(|i| self.matchers[i].equal())
     }
 
     pub fn matches(&self, labels: &Labels) -> bool {
@@ -86,10 +94,11 @@ impl Selector {
             .fold(0, |bits, (i, m)| bits | u64::from(m.matches(target.get(&m.name).unwrap_or(""))) << i)
     }
 
-    /// The matchers that the target has to satisfy for this column to match; None when it cannot.
+    /// The matchers that the target has to satisfy for this column to match; None when it cannot. A column that was found
+    /// by its metric's name is not asked for it again.
     pub fn residue(&self, column: &Column) -> Option<u64> {
         let mut residue = 0;
-        for (i, matcher) in self.matchers.iter().enumerate() {
+        for (i, matcher) in self.matchers.iter().enumerate().filter(|(i, _)| Some(*i) != self.named) {
             let own = match column.own.get(&matcher.name) {
                 Some(value) => Some(value),
                 None if column.dropped.iter().any(|n| **n == *matcher.name) => Some(""),

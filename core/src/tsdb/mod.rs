@@ -3,16 +3,22 @@
 //! * `columns`: the sorted series of a body, interned and shared by all targets that expose the same.
 //! * `row`: a row as the difference to its predecessor; the form of both the log and the open chunk.
 //! * `codec`: many rows of one column, small; the form of sealed chunks.
-//! * `chunk`, `chunkfile`: rows while they are being added; columns once sealed, in files that are mapped.
+//! * `openchunk`, `chunk`, `chunkfile`: rows while they are being added; columns once sealed, in files that are mapped.
 //! * `block`, `blockwriter`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger.
-//! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes.
+//! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes, histograms.
+//!   `sample`: numbers and histograms, as far as they differ there.
+//! * `exemplars`: single observations that stand for a series.
+//! * `packs`, `texts`, `bits`, `varint`: what files are made of.
 //! * `disk`: every change of files and names, and what makes them durable.
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
 //! * `tombstones`: what was deleted.
 //! * `storage`: opens, replays, commits, retires. `select`: finds series and gathers their samples.
 //! * `memory`: what was freed goes back.
+//! * `inspect`: the files as they lie, whole or not. `survey`: the series in them, and what each takes.
+//! * `extract`: what one block holds.
 //! * `python`: all of this, as `_core.pyi` has it.
 
+pub mod bits;
 pub mod block;
 pub mod blockwriter;
 pub mod catalog;
@@ -22,17 +28,25 @@ pub mod codec;
 pub mod columns;
 pub mod compaction;
 pub mod disk;
+pub mod exemplars;
+pub mod extract;
 pub mod frame;
 pub mod group;
+pub mod inspect;
 pub mod loose;
 pub mod matcher;
 pub mod memory;
+pub mod openchunk;
+pub mod packs;
 #[cfg(test)]
 mod power;
 pub mod python;
 pub mod row;
+pub mod sample;
 pub mod select;
 pub mod storage;
+pub mod survey;
+pub mod texts;
 pub mod tombstones;
 pub mod varint;
 pub mod wal;

@@ -1,22 +1,26 @@
 //! What a power cut, and a disk that fails for a moment, leave behind: tried at every change of the disk of a run.
 //!
-//! The run opens a folder, appends rows and samples, commits, seals, compacts, merges, restarts. Whatever the point at which
+//! The run opens a folder, appends rows, samples, histograms and exemplars, commits, seals, compacts, merges, restarts. Whatever the point at which
 //! the disk fails, every sample that a commit acknowledged is there afterwards, and none that was not appended.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::columns::Column;
 use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
 use super::disk::faults::{self, Fails};
+use super::exemplars::Exemplar;
 use super::matcher::Selector;
 use super::select::select;
 use super::storage::{Options, Storage};
 use super::{is_stale, Result};
+use crate::histogram::marked;
+use crate::histogram::tests::simple;
 use crate::labels::Labels;
 
-/// Values by series and time.
+/// Values by series and time. An exemplar counts as a sample with the labels of both.
 type Samples = BTreeMap<(Labels, i64), u64>;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -29,6 +33,7 @@ fn open(folder: &Path) -> Result<Storage> {
         retention_bytes: 0,
         commit_interval: Duration::from_secs(3600),
         chunk_rows: 4,
+        exemplars: 1000,
     };
     Storage::open(folder, options, &mut |_, _, _| {})
 }
@@ -75,6 +80,20 @@ impl Told {
             if storage.append_samples(&[(late.0.clone(), late.1, turn as f64)]).is_ok() {
                 waiting.insert(late, (turn as f64).to_bits());
             }
+            let (series, of_trace) = (labels(&[("__name__", "m0")]), labels(&[("trace", &turn.to_string())]));
+            let seen = (Labels::merge(&series, &of_trace, &[]), time);
+            self.appended.insert(seen.clone(), (turn as f64).to_bits());
+            let exemplar = Exemplar { labels: of_trace, value: turn as f64, time_ms: time, is_timed: true };
+            if storage.append_exemplars(&[(series, exemplar)]).is_ok() {
+                waiting.insert(seen, (turn as f64).to_bits());
+            }
+            let histogram = (labels(&[("__name__", "distribution")]), time - (turn % 7) * 1_800_000);
+            let count = u64::MAX - turn as u64;
+            self.appended.insert(histogram.clone(), count);
+            let value = Arc::new(simple(&[(turn as i32, turn as u64)]));
+            if storage.append_histograms(&[(histogram.0.clone(), histogram.1, value)]).is_ok() {
+                waiting.insert(histogram, count);
+            }
             if turn % 3 == 2 && storage.flush().is_ok() {
                 self.acknowledged.append(&mut waiting);
             }
@@ -108,9 +127,16 @@ impl Told {
         for (i, series) in found.labels.iter().enumerate() {
             for at in found.offsets[i] as usize..found.offsets[i + 1] as usize {
                 if !is_stale(found.values[at]) {
-                    stored.insert((series.clone(), found.times[at]), found.values[at].to_bits());
+                    let value = match marked(found.values[at]).map(|number| found.histograms[number as usize].numbers().count) {
+                        Some(count) => u64::MAX - count as u64,
+                        None => found.values[at].to_bits(),
+                    };
+                    stored.insert((series.clone(), found.times[at]), value);
                 }
             }
+        }
+        for (series, held) in storage.inner.exemplars.select(&[selector], i64::MIN, i64::MAX) {
+            stored.extend(held.iter().map(|e| ((Labels::merge(&series, &e.labels, &[]), e.time_ms), e.value.to_bits())));
         }
         let missing: Vec<_> = self.acknowledged.iter().filter(|(k, v)| stored.get(*k) != Some(*v)).collect();
         assert!(

@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::block::Block;
 use super::columns::Column;
 use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
+use super::exemplars::Exemplar;
+use super::extract::Extract;
 use super::group::Group;
 use super::matcher::Selector;
 use super::select;
 use super::storage::{Options, Storage};
 use super::{StorageError, ABSENT_BITS, NAN_BITS, STALE_BITS};
-use crate::labels::{LabelSets, Labels};
+use crate::histogram::python::{PyHistogram, PyHistograms};
+use crate::labels::{LabelSets, Labels, Strings};
 
 mod exception {
     use pyo3::create_exception;
@@ -36,7 +40,9 @@ impl From<StorageError> for PyErr {
     }
 }
 
-type MatcherList = Vec<(String, String, String)>;
+pub(super) type MatcherList = Vec<(String, String, String)>;
+/// An exemplar: its labels, value and time.
+type Told<'py> = (Bound<'py, PyDict>, f64, i64);
 
 fn selector(matchers: MatcherList) -> PyResult<Selector> {
     if let Some((name, operator, _)) = matchers.iter().find(|m| !["=", "!=", "=~", "!~"].contains(&&*m.1)) {
@@ -45,7 +51,7 @@ fn selector(matchers: MatcherList) -> PyResult<Selector> {
     Ok(Selector::new(matchers)?)
 }
 
-fn selectors(lists: Vec<MatcherList>) -> PyResult<Vec<Selector>> {
+pub(super) fn selectors(lists: Vec<MatcherList>) -> PyResult<Vec<Selector>> {
     // No selector at all selects everything.
     let lists = if lists.is_empty() { vec![Vec::new()] } else { lists };
     lists.into_iter().map(selector).collect()
@@ -66,6 +72,27 @@ struct Selection {
     timestamps: Py<PyArray1<i64>>,
     #[pyo3(get)]
     values: Py<PyArray1<f64>>,
+    #[pyo3(get)]
+    histograms: Py<PyHistograms>,
+}
+
+impl Selection {
+    fn new(py: Python<'_>, found: select::Selected) -> PyResult<Selection> {
+        Ok(Selection {
+            labels: Py::new(py, LabelSets::new(found.labels))?,
+            offsets: found.offsets.into_pyarray(py).unbind(),
+            timestamps: found.times.into_pyarray(py).unbind(),
+            values: found.values.into_pyarray(py).unbind(),
+            histograms: Py::new(py, PyHistograms(found.histograms))?,
+        })
+    }
+}
+
+impl PyStorage {
+    fn extract(&self, number: u64) -> PyResult<Extract> {
+        let found = self.storage.inner.extract(number)?;
+        found.ok_or_else(|| PyKeyError::new_err(format!("there is no block {number}, or no more: blocks are merged")))
+    }
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
@@ -76,7 +103,8 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 #[pymethods]
 impl PyStorage {
     #[new]
-    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 48, progress = None))]
+    #[allow(clippy::too_many_arguments)] // each a keyword in Python
+    #[pyo3(signature = (path, *, retention_seconds = 15.0 * 86400.0, retention_bytes = 0, commit_seconds = 1.0, chunk_rows = 120, exemplars = 100_000, progress = None))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -84,6 +112,7 @@ impl PyStorage {
         retention_bytes: u64,
         commit_seconds: f64,
         chunk_rows: usize,
+        exemplars: usize,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<PyStorage> {
         if !(1..=super::chunk::ROWS_LIMIT).contains(&chunk_rows) {
@@ -94,6 +123,7 @@ impl PyStorage {
             retention_bytes,
             commit_interval: seconds("commit_seconds", commit_seconds)?,
             chunk_rows,
+            exemplars,
         };
         let mut failed = None;
         let mut tell = |what: &str, done: usize, all: usize| {
@@ -111,12 +141,45 @@ impl PyStorage {
     fn select(&self, py: Python<'_>, matchers: MatcherList, start: i64, end: i64, max_samples: usize) -> PyResult<Selection> {
         let selector = selector(matchers)?;
         let found = py.detach(|| select::select(&self.storage.inner, &selector, start, end, max_samples))?;
-        Ok(Selection {
-            labels: Py::new(py, LabelSets::new(found.labels))?,
-            offsets: found.offsets.into_pyarray(py).unbind(),
-            timestamps: found.times.into_pyarray(py).unbind(),
-            values: found.values.into_pyarray(py).unbind(),
-        })
+        Selection::new(py, found)
+    }
+
+    /// All blocks, as `_core.pyi` has them.
+    fn blocks<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let dict = |block: Arc<Block>| {
+            let (out, span) = (PyDict::new(py), &block.span);
+            for (name, value) in [("start", span.start), ("end", span.end), ("first", span.from), ("last", span.to)] {
+                out.set_item(name, value)?;
+            }
+            out.set_item("number", block.number)?;
+            out.set_item("samples", span.samples)?;
+            out.set_item("sources", span.sources.clone())?;
+            Ok(out)
+        };
+        self.storage.inner.blocks().into_iter().map(dict).collect()
+    }
+
+    fn block_metrics(&self, py: Python<'_>, number: u64) -> PyResult<Vec<String>> {
+        py.detach(|| Ok(self.extract(number)?.metrics()))
+    }
+
+    fn block_label_names(&self, py: Python<'_>, number: u64) -> PyResult<Vec<String>> {
+        py.detach(|| Ok(self.extract(number)?.label_names()))
+    }
+
+    #[pyo3(signature = (number, name, start, end, *, max_samples = 0))]
+    fn block_select(
+        &self,
+        py: Python<'_>,
+        number: u64,
+        name: &str,
+        start: i64,
+        end: i64,
+        max_samples: usize,
+    ) -> PyResult<Selection> {
+        let found =
+            py.detach(|| PyResult::Ok(self.extract(number)?.select(&self.storage.inner, name, start, end, max_samples)?))?;
+        Selection::new(py, found)
     }
 
     #[pyo3(name = "series")]
@@ -144,6 +207,19 @@ impl PyStorage {
         Ok(values.iter().map(|v| v.to_string()).collect())
     }
 
+    fn exemplars<'py>(
+        &self,
+        py: Python<'py>,
+        selectors_: Vec<MatcherList>,
+        start: i64,
+        end: i64,
+    ) -> PyResult<Vec<(Bound<'py, PyDict>, Vec<Told<'py>>)>> {
+        let selectors = selectors(selectors_)?;
+        let found = py.detach(|| self.storage.inner.exemplars.select(&selectors, start, end));
+        let told = |one: &Exemplar| -> PyResult<Told<'py>> { Ok((one.labels.to_dict(py)?, one.value, one.time_ms)) };
+        found.iter().map(|(series, held)| Ok((series.to_dict(py)?, held.iter().map(told).collect::<PyResult<_>>()?))).collect()
+    }
+
     fn append(
         &self,
         py: Python<'_>,
@@ -166,8 +242,29 @@ impl PyStorage {
         Ok(py.detach(|| self.storage.append_samples(&samples))?)
     }
 
-    fn writer(&self, name: &str) -> PyResult<Writer> {
-        let group = self.storage.group(name, &Labels::empty())?;
+    fn append_histograms(
+        &self,
+        py: Python<'_>,
+        labels: &LabelSets,
+        timestamps: PyReadonlyArray1<'_, i64>,
+        histograms: Vec<PyRef<'_, PyHistogram>>,
+    ) -> PyResult<u64> {
+        let times = timestamps.as_array();
+        if times.len() != labels.sets.len() || histograms.len() != labels.sets.len() {
+            let (sets, times, histograms) = (labels.sets.len(), times.len(), histograms.len());
+            return Err(PyValueError::new_err(format!(
+                "{sets} label sets, {times} timestamps and {histograms} histograms: give one of each for a sample"
+            )));
+        }
+        let samples: Vec<_> =
+            labels.sets.iter().zip(times.iter().zip(&histograms)).map(|(l, (t, h))| (l.clone(), *t, h.0.clone())).collect();
+        Ok(py.detach(|| self.storage.append_histograms(&samples))?)
+    }
+
+    #[pyo3(signature = (name, labels = None))]
+    fn writer(&self, name: &str, labels: Option<&Bound<'_, PyAny>>) -> PyResult<Writer> {
+        let target = labels.map_or_else(|| Ok(Labels::empty()), |l| Labels::from_mapping(l, &mut Strings::default()))?;
+        let group = self.storage.group(name, &target)?;
         Ok(Writer { storage: self.storage.clone(), group, columns: Mutex::default() })
     }
 
@@ -217,6 +314,7 @@ impl PyStorage {
         let (wal_bytes, segments, chunk_bytes, files, catalog_bytes) = inner.disk();
         let blocks: Vec<u64> = inner.layout.read().blocks.iter().map(|b| b.bytes()).collect();
         let counters = &inner.counters;
+        let exemplars = inner.exemplars.size();
         let out = PyDict::new(py);
         for (name, value) in [
             ("series", (live + inner.loose.count()) as u64),
@@ -230,6 +328,12 @@ impl PyStorage {
             ("samples_appended", counters.samples.load(Relaxed)),
             ("samples_duplicate", counters.duplicates.load(Relaxed)),
             ("rows_out_of_order", counters.rejected.load(Relaxed)),
+            ("exemplars", exemplars.exemplars as u64),
+            ("exemplars_limit", inner.exemplars.limit() as u64),
+            ("exemplars_series", exemplars.series as u64),
+            ("exemplars_oldest_timestamp_seconds", exemplars.oldest_seconds.max(0) as u64),
+            ("exemplars_appended", inner.exemplars.appended.load(Relaxed)),
+            ("exemplars_out_of_order", inner.exemplars.out_of_order.load(Relaxed)),
             ("wal_bytes", wal_bytes),
             ("wal_bytes_written", inner.wal.bytes_written.load(Relaxed)),
             ("wal_segments", segments as u64),
@@ -285,8 +389,8 @@ impl PyStorage {
     }
 }
 
-/// The columns of the last append, so that an equal result finds its set without comparing.
-type LastColumns = Option<(Vec<Labels>, Arc<super::columns::ColumnSet>, Vec<u32>)>;
+/// The columns of the last append, so that an equal result finds its set, and the same one without comparing.
+type LastColumns = Option<(Py<LabelSets>, Arc<super::columns::ColumnSet>, Vec<u32>)>;
 
 #[pyclass(frozen, module = "bellbuoy._core")]
 struct Writer {
@@ -297,8 +401,14 @@ struct Writer {
 
 #[pymethods]
 impl Writer {
-    fn append(&self, py: Python<'_>, timestamp: i64, labels: &LabelSets, values: PyReadonlyArray1<'_, f64>) -> PyResult<u64> {
-        let values = values.as_array();
+    fn append(
+        &self,
+        py: Python<'_>,
+        timestamp: i64,
+        labels: &Bound<'_, LabelSets>,
+        values: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<u64> {
+        let (given, labels, values) = (labels.clone().unbind(), labels.get(), values.as_array());
         if values.len() != labels.sets.len() {
             return Err(PyValueError::new_err(format!(
                 "{} values for {} label sets: give one for each",
@@ -308,10 +418,10 @@ impl Writer {
         }
         let stored = py.detach(|| {
             let mut last = self.columns.lock();
-            if last.as_ref().is_none_or(|l| l.0 != labels.sets) {
+            if last.as_ref().is_none_or(|l| !l.0.is(&given) && l.0.get().sets != labels.sets) {
                 let columns = labels.sets.iter().map(|l| Column { own: l.clone(), dropped: Box::new([]) }).collect();
                 let (set, places) = self.storage.intern_columns(columns)?;
-                *last = Some((labels.sets.clone(), set, places));
+                *last = Some((given, set, places));
             }
             let Some((_, set, places)) = last.as_ref() else {
                 return Ok(0);
@@ -320,7 +430,11 @@ impl Writer {
             for (at, value) in places.iter().zip(values) {
                 let slot = &mut row[*at as usize];
                 if slot.to_bits() == ABSENT_BITS {
-                    *slot = if value.is_nan() && value.to_bits() != STALE_BITS { f64::from_bits(NAN_BITS) } else { *value };
+                    *slot = match value.to_bits() {
+                        STALE_BITS | ABSENT_BITS => *value,
+                        _ if value.is_nan() => f64::from_bits(NAN_BITS),
+                        _ => *value,
+                    };
                 }
             }
             self.storage.append(&self.group, timestamp, set, &row).map(|done| done.samples)
@@ -332,6 +446,8 @@ impl Writer {
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyStorage>()?;
     m.add_class::<Selection>()?;
+    super::inspect::register(m)?;
+    super::survey::register(m)?;
     m.add_class::<Writer>()?;
     m.add("StorageError", m.py().get_type::<exception::StorageError>())?;
     m.add("STALE_BITS", STALE_BITS)?;

@@ -5,6 +5,7 @@
 //! read chunk by chunk, each column once. A series of one piece is copied as it lies; one of several pieces (a pod made
 //! anew, a target scraped twice, samples of the general path) is merged in time, and of equal times the earlier wins.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -14,14 +15,15 @@ use super::block::{Block, Index, PackReader};
 use super::blockwriter::read_entry;
 use super::chunk::{within, Reading};
 use super::codec::Decoder;
-use super::columns::{Column, ColumnSet};
+use super::columns::{Column, ColumnSet, Metrics};
 use super::group::{Group, GroupView};
 use super::loose::{LooseSeries, LooseView};
 use super::matcher::Selector;
 use super::storage::Inner;
 use super::tombstones::{is_deleted, Spans, Tombstones};
 use super::varint::Cursor;
-use super::{is_absent, Result, StorageError};
+use super::{is_absent, Result, StorageError, NAN_BITS};
+use crate::histogram::{mark, marked, Histogram};
 use crate::labels::{Labels, Str, NAME};
 
 /// Series and their samples: series i has `offsets[i]..offsets[i + 1]`.
@@ -30,21 +32,16 @@ pub struct Selected {
     pub labels: Vec<Labels>,
     pub offsets: Vec<i64>,
     pub times: Vec<i64>,
+    /// That of a histogram is its mark: `histogram::marked` tells its number in `histograms`.
     pub values: Vec<f64>,
+    pub histograms: Vec<Arc<Histogram>>,
 }
 
-/// Samples of one series from one place, in time order.
+/// Samples of one series from one place, in time order: where they lie among all that was found.
 struct Piece {
-    times: Vec<i64>,
-    values: Vec<f64>,
-}
-
-impl Piece {
-    fn without(self, spans: &[(i64, i64)]) -> Piece {
-        let kept = self.times.into_iter().zip(self.values).filter(|(t, _)| !is_deleted(spans, *t));
-        let (times, values) = kept.unzip();
-        Piece { times, values }
-    }
+    series: usize,
+    start: usize,
+    end: usize,
 }
 
 /// Columns of one set that match, and what each leaves open.
@@ -55,20 +52,24 @@ struct SetIndex<'a> {
     selector: &'a Selector,
     /// By address; the set is held, so that no other can take it.
     known: HashMap<*const ColumnSet, (Arc<ColumnSet>, Arc<Matched>), FxBuildHasher>,
+    /// Where the metric's columns stand, in all sets that have the same metrics; these are held with the sets.
+    places: HashMap<*const Metrics, Range<usize>, FxBuildHasher>,
 }
 
 impl SetIndex<'_> {
     fn new(selector: &Selector) -> SetIndex<'_> {
-        SetIndex { selector, known: HashMap::default() }
+        SetIndex { selector, known: HashMap::default(), places: HashMap::default() }
     }
 
     fn matched(&mut self, set: &Arc<ColumnSet>) -> Arc<Matched> {
-        let selector = self.selector;
-        let matched = || {
-            let range = selector.metric().map_or(0..set.len(), |name| set.of_metric(name));
+        let SetIndex { selector, known, places } = self;
+        let mut matched = || {
+            let of_metric =
+                |name: &str| places.entry(Arc::as_ptr(&set.metrics)).or_insert_with(|| set.metrics.of_metric(name)).clone();
+            let range = selector.metric().map_or(0..set.len(), of_metric);
             Arc::new(range.filter_map(|i| selector.residue(&set.columns[i]).map(|r| (i as u32, r))).collect())
         };
-        self.known.entry(Arc::as_ptr(set)).or_insert_with(|| (set.clone(), matched())).1.clone()
+        known.entry(Arc::as_ptr(set)).or_insert_with(|| (set.clone(), matched())).1.clone()
     }
 
     /// The columns of a set that match for a target that satisfies these matchers.
@@ -107,106 +108,197 @@ fn picture(inner: &Inner, index: &mut SetIndex<'_>, start: i64, end: i64) -> Pic
     Picture { blocks, groups, loose, start: first }
 }
 
-/// Series as they are found, each once.
+/// Series as they are found, each once, and their samples one piece after the other.
 struct Found<'a> {
     tombstones: &'a Tombstones,
     any_deleted: bool,
     /// Of each series what is deleted.
     deleted: Vec<Option<Spans>>,
     by_labels: HashMap<Labels, usize, FxBuildHasher>,
-    pieces: Vec<Vec<Piece>>,
-    samples: usize,
+    pieces: Vec<Piece>,
+    times: Vec<i64>,
+    values: Vec<f64>,
+    histograms: Vec<Arc<Histogram>>,
+    /// What histograms count beyond one sample each.
+    weight: usize,
+    limit: usize,
 }
 
 impl<'a> Found<'a> {
-    fn new(tombstones: &'a Tombstones) -> Found<'a> {
-        let any_deleted = !tombstones.is_empty();
-        Found { tombstones, any_deleted, deleted: Vec::new(), by_labels: HashMap::default(), pieces: Vec::new(), samples: 0 }
+    fn new(tombstones: &'a Tombstones, limit: usize) -> Found<'a> {
+        let limit = if limit > 0 { limit } else { usize::MAX };
+        Found {
+            tombstones,
+            any_deleted: !tombstones.is_empty(),
+            deleted: Vec::new(),
+            by_labels: HashMap::default(),
+            pieces: Vec::new(),
+            times: Vec::new(),
+            values: Vec::new(),
+            histograms: Vec::new(),
+            weight: 0,
+            limit,
+        }
     }
 
     fn series(&mut self, labels: Labels) -> usize {
-        let next = self.pieces.len();
-        let at = *self.by_labels.entry(labels.clone()).or_insert(next);
-        if at == next {
-            self.pieces.push(Vec::new());
+        let next = self.by_labels.len();
+        let deleted = &mut self.deleted;
+        *self.by_labels.entry(labels).or_insert_with_key(|labels| {
             if self.any_deleted {
-                self.deleted.push(self.tombstones.of(&labels));
+                deleted.push(self.tombstones.of(labels));
             }
-        }
-        at
+            next
+        })
     }
 
-    fn add(&mut self, labels: usize, mut piece: Piece) {
-        if let Some(Some(spans)) = self.deleted.get(labels) {
-            piece = piece.without(spans);
-            if piece.times.is_empty() {
-                return;
+    /// Adds the rows in which a column has a sample, or all samples of a list.
+    fn add(&mut self, series: usize, times: &[i64], values: &[f64]) -> Result<()> {
+        let start = self.times.len();
+        match self.deleted.get(series) {
+            Some(Some(spans)) => {
+                let left = times.iter().zip(values).filter(|(t, v)| !is_absent(**v) && !is_deleted(spans, **t));
+                left.for_each(|(t, v)| {
+                    self.times.push(*t);
+                    self.values.push(*v);
+                });
             }
+            _ if values.iter().fold(true, |all, v| all & !is_absent(*v)) => {
+                self.times.extend_from_slice(times);
+                self.values.extend_from_slice(values);
+            }
+            _ => times.iter().zip(values).filter(|(_, v)| !is_absent(**v)).for_each(|(t, v)| {
+                self.times.push(*t);
+                self.values.push(*v);
+            }),
         }
-        self.samples += piece.times.len();
-        self.pieces[labels].push(piece);
+        let end = self.times.len();
+        if end.saturating_add(self.weight) > self.limit {
+            return Err(StorageError::TooMany { limit: self.limit });
+        }
+        if end > start {
+            self.pieces.push(Piece { series, start, end });
+        }
+        Ok(())
+    }
+
+    fn add_loose(&mut self, labels: &Labels, samples: impl Iterator<Item = (i64, f64)>) -> Result<()> {
+        // Foreign NaNs may be any.
+        let own = |(time, value): (i64, f64)| (time, if marked(value).is_some() { f64::from_bits(NAN_BITS) } else { value });
+        let (times, values): (Vec<i64>, Vec<f64>) = samples.map(own).unzip();
+        if times.is_empty() {
+            return Ok(());
+        }
+        let series = self.series(labels.clone());
+        self.add(series, &times, &values)
+    }
+
+    fn add_histograms(&mut self, labels: &Labels, samples: impl Iterator<Item = (i64, Arc<Histogram>)>) -> Result<()> {
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for (time, histogram) in samples {
+            let number = u32::try_from(self.histograms.len()).map_err(|_| StorageError::TooMany { limit: u32::MAX as usize })?;
+            self.weight += histogram.weight() - 1;
+            self.histograms.push(histogram);
+            times.push(time);
+            values.push(mark(number));
+        }
+        if times.is_empty() {
+            return Ok(());
+        }
+        let series = self.series(labels.clone());
+        self.add(series, &times, &values)
+    }
+}
+
+/// The columns of a group that are read, in the set of the chunk that is being read, and their series as far as they are
+/// known.
+struct GroupReader<'a> {
+    group: &'a Group,
+    satisfied: u64,
+    set: Option<&'a Arc<ColumnSet>>,
+    columns: Vec<u32>,
+    series: Vec<Option<usize>>,
+    /// The series of columns of any set.
+    met: HashMap<*const Column, usize, FxBuildHasher>,
+}
+
+impl<'a> GroupReader<'a> {
+    fn new(group: &'a Group, satisfied: u64) -> GroupReader<'a> {
+        GroupReader { group, satisfied, set: None, columns: Vec::new(), series: Vec::new(), met: HashMap::default() }
+    }
+
+    fn turn_to(&mut self, set: &'a Arc<ColumnSet>, index: &mut SetIndex<'_>) {
+        if self.set.is_some_and(|known| Arc::ptr_eq(known, set)) {
+            return;
+        }
+        self.set = Some(set);
+        self.columns = index.wanted(set, self.satisfied);
+        let met = |column: &u32| self.met.get(&Arc::as_ptr(&set.columns[*column as usize])).copied();
+        self.series = self.columns.iter().map(met).collect();
+    }
+
+    fn add(&mut self, found: &mut Found<'_>, at: usize, times: &[i64], values: &[f64]) -> Result<()> {
+        let (Some(set), Some(known)) = (self.set, self.series.get_mut(at)) else { return Ok(()) };
+        if known.is_none() && values.iter().all(|v| is_absent(*v)) {
+            return Ok(());
+        }
+        let series = *known.get_or_insert_with(|| {
+            let column = &set.columns[self.columns[at] as usize];
+            let series = found.series(column.series(&self.group.labels));
+            self.met.insert(Arc::as_ptr(column), series);
+            series
+        });
+        found.add(series, times, values)
     }
 }
 
 /// All samples with start <= t <= end of the series that match.
 pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: usize) -> Result<Selected> {
-    let mut found = Found::new(&inner.tombstones);
+    let mut found = Found::new(&inner.tombstones, limit);
     let mut index = SetIndex::new(selector);
     let mut decoder = Decoder::default();
-    let check = |found: &Found<'_>| {
-        if limit > 0 && found.samples > limit {
-            Err(StorageError::TooMany { limit })
-        } else {
-            Ok(())
-        }
-    };
     let picture = picture(inner, &mut index, start, end);
     for block in &picture.blocks {
-        select_block(block, inner.now(), selector, start, end, &mut decoder, &mut found, &check)?;
+        select_block(block, inner.now(), selector, start, end, &mut decoder, &mut found)?;
     }
     for (group, satisfied, view) in &picture.groups {
-        // The series of this group that were met already, by column.
-        let mut series: HashMap<*const Column, usize, FxBuildHasher> = HashMap::default();
-        let mut series_of = |found: &mut Found<'_>, column: &Arc<Column>| {
-            *series.entry(Arc::as_ptr(column)).or_insert_with(|| found.series(column.series(&group.labels)))
-        };
+        let mut reader = GroupReader::new(group, *satisfied);
         for chunk in &view.sealed {
             let Some(set) = &chunk.set else { continue };
+            reader.turn_to(set, &mut index);
             let opened = chunk.open()?;
-            let columns: Vec<(u32, usize)> =
-                index.wanted(set, *satisfied).into_iter().filter_map(|c| opened.slot(c).map(|s| (c, s))).collect();
             let rows = within(&opened.times, picture.start, end);
-            let slots: Vec<usize> = columns.iter().map(|c| c.1).collect();
-            opened.read(&slots, Reading::Mapped, &mut decoder, &mut |at, values| {
-                if let Some(piece) = piece(&opened.times[rows.clone()], &values[rows.clone()]) {
-                    let labels = series_of(&mut found, &set.columns[columns[at].0 as usize]);
-                    found.add(labels, piece);
+            let slots = opened.slots(&reader.columns);
+            let mut added = Ok(());
+            opened.read(slots.iter().map(|s| s.1), Reading::Mapped, &mut decoder, &mut |at, values| {
+                if added.is_ok() {
+                    added = reader.add(&mut found, slots[at].0, &opened.times[rows.clone()], &values[rows.clone()]);
                 }
             })?;
-            check(&found)?;
+            added?;
         }
-        let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) else {
-            continue;
-        };
-        let columns = index.wanted(set, *satisfied);
-        let rows = within(&open.times, picture.start, end);
-        let values = open.read(&columns)?;
-        for (values, column) in values.chunks_exact(open.len()).zip(&columns) {
-            if let Some(piece) = piece(&open.times[rows.clone()], &values[rows.clone()]) {
-                let labels = series_of(&mut found, &set.columns[*column as usize]);
-                found.add(labels, piece);
+        if let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) {
+            reader.turn_to(set, &mut index);
+            let rows = within(open.times(), picture.start, end);
+            let values = open.read(&reader.columns, rows.clone())?;
+            for (at, values) in values.chunks_exact(rows.len().max(1)).enumerate() {
+                reader.add(&mut found, at, &open.times()[rows.clone()], values)?;
             }
         }
-        check(&found)?;
     }
     for (series, view) in picture.loose {
-        for (chunk, at) in &view.sealed {
+        for (chunk, at) in &view.floats.sealed {
             let samples = chunk.read(*at, &mut decoder)?;
             let first = start.max(chunk.compacted());
-            add_loose(&mut found, &series.labels, samples.into_iter().filter(|s| s.0 >= first && s.0 <= end));
+            found.add_loose(&series.labels, samples.into_iter().filter(|s| s.0 >= first && s.0 <= end))?;
         }
-        add_loose(&mut found, &series.labels, view.open.into_iter());
-        check(&found)?;
+        found.add_loose(&series.labels, view.floats.open.into_iter())?;
+        for (chunk, at) in &view.histograms.sealed {
+            let samples = chunk.read(*at, &mut decoder)?;
+            let first = start.max(chunk.compacted());
+            found.add_histograms(&series.labels, samples.into_iter().filter(|s| s.0 >= first && s.0 <= end))?;
+        }
+        found.add_histograms(&series.labels, view.histograms.open.into_iter())?;
     }
     Ok(assemble(found))
 }
@@ -225,22 +317,16 @@ fn wants(index: &Index, selector: &Selector) -> Vec<Want> {
     let mut out = Vec::new();
     for metric in index.of_metric(selector.metric()) {
         let columns = index.metrics[metric].0.clone();
-        let matched: Vec<(u32, u64)> =
-            columns.clone().filter_map(|c| selector.residue(&index.columns[c as usize]).map(|r| (c, r))).collect();
-        if matched.is_empty() {
+        let residues: Vec<Option<u64>> = columns.clone().map(|c| selector.residue(&index.columns[c as usize])).collect();
+        if residues.iter().all(Option::is_none) {
             continue;
         }
-        // Where the matching columns stand in each set, counted from its first column of the metric.
-        let mut places: Vec<Option<Vec<(usize, u32, u64)>>> = vec![None; index.sets.len()];
-        for ((g, group), base) in index.groups.iter().enumerate().zip(index.bases(metric)) {
-            let set = &index.sets[group.set as usize];
-            let places = places[group.set as usize].get_or_insert_with(|| {
-                let of_metric = &set[Index::in_set(set, &columns)];
-                matched.iter().filter_map(|(c, r)| of_metric.binary_search(c).ok().map(|at| (at, *c, *r))).collect()
-            });
-            for (at, column, residue) in places.iter() {
-                if residue & !satisfied[g] == 0 {
-                    out.push(Want { number: base + (at * group.runs.len()) as u64, group: g, column: *column });
+        let places = index.places(metric);
+        for ((g, group), base) in index.groups.iter().enumerate().zip(index.bases(metric, &places)) {
+            let of_metric = &index.sets[group.set as usize][places[group.set as usize].clone()];
+            for (number, column) in (base..).step_by(group.runs.len().max(1)).zip(of_metric) {
+                if residues[(column - columns.start) as usize].is_some_and(|r| r & !satisfied[g] == 0) {
+                    out.push(Want { number, group: g, column: *column });
                 }
             }
         }
@@ -248,7 +334,6 @@ fn wants(index: &Index, selector: &Selector) -> Vec<Want> {
     out
 }
 
-#[allow(clippy::too_many_arguments)] // all that `select` has at hand
 fn select_block(
     block: &Block,
     now: i64,
@@ -257,7 +342,6 @@ fn select_block(
     end: i64,
     decoder: &mut Decoder,
     found: &mut Found<'_>,
-    check: &dyn Fn(&Found<'_>) -> Result<()>,
 ) -> Result<()> {
     let index = block.index(now)?;
     let mut reader = PackReader::new(block, &index);
@@ -271,13 +355,13 @@ fn select_block(
                 continue;
             }
             decoder.decode(&mut Cursor::new(reader.column(number)?), run.times.len(), &mut values)?;
-            if let Some(piece) = piece(&run.times[rows.clone()], &values[rows]) {
+            let values = &values[rows.clone()];
+            if series.is_some() || values.iter().any(|v| !is_absent(*v)) {
                 let labels = || index.columns[want.column as usize].series(&group.labels);
                 let at = *series.get_or_insert_with(|| found.series(labels()));
-                found.add(at, piece);
+                found.add(at, &run.times[rows], values)?;
             }
         }
-        check(found)?;
     }
     let bases = index.series_bases();
     for at in index.series_of(selector.metric()) {
@@ -288,65 +372,65 @@ fn select_block(
         for (number, entry) in (bases[at]..).zip(&series.entries) {
             if entry.start <= end && entry.end >= start {
                 let samples = read_entry(reader.column(number)?, entry, decoder)?;
-                add_loose(found, &series.labels, samples.into_iter().filter(|s| s.0 >= start && s.0 <= end));
+                found.add_loose(&series.labels, samples.into_iter().filter(|s| s.0 >= start && s.0 <= end))?;
             }
         }
-        check(found)?;
+    }
+    let bases = index.histogram_bases();
+    for at in index.histograms_of(selector.metric()) {
+        let series = &index.histograms[at];
+        if !selector.matches(&series.labels) {
+            continue;
+        }
+        for (number, entry) in (bases[at]..).zip(&series.entries) {
+            if entry.start <= end && entry.end >= start {
+                let samples = read_entry(reader.column(number)?, entry, decoder)?;
+                found.add_histograms(&series.labels, samples.into_iter().filter(|s| s.0 >= start && s.0 <= end))?;
+            }
+        }
     }
     Ok(())
 }
 
-fn add_loose(found: &mut Found<'_>, labels: &Labels, samples: impl Iterator<Item = (i64, f64)>) {
-    let (times, values): (Vec<i64>, Vec<f64>) = samples.unzip();
-    if !times.is_empty() {
-        let at = found.series(labels.clone());
-        found.add(at, Piece { times, values });
-    }
-}
-
-/// The rows in which a column has a sample; None when there is none.
-fn piece(times: &[i64], values: &[f64]) -> Option<Piece> {
-    if values.iter().all(|v| !is_absent(*v)) {
-        return (!times.is_empty()).then(|| Piece { times: times.to_vec(), values: values.to_vec() });
-    }
-    let (times, values): (Vec<i64>, Vec<f64>) =
-        times.iter().zip(values).filter(|(_, v)| !is_absent(**v)).map(|(t, v)| (*t, *v)).unzip();
-    (!times.is_empty()).then_some(Piece { times, values })
-}
-
+/// The pieces of each series in time order, one series after the other. Often they were found so.
 fn assemble(found: Found<'_>) -> Selected {
-    let Found { by_labels, mut pieces, samples, .. } = found;
-    let mut out = Selected::default();
-    let mut order: Vec<(Labels, usize)> = by_labels.into_iter().filter(|(_, at)| !pieces[*at].is_empty()).collect();
-    order.sort_unstable_by_key(|o| o.1);
-    out.times.reserve(samples);
-    out.values.reserve(samples);
-    out.offsets.push(0);
-    for (labels, at) in order {
-        let mut parts = std::mem::take(&mut pieces[at]);
-        parts.sort_by_key(|p| p.times[0]);
-        if parts.windows(2).all(|w| w[0].times[w[0].times.len() - 1] < w[1].times[0]) {
-            for part in &parts {
-                out.times.extend_from_slice(&part.times);
-                out.values.extend_from_slice(&part.values);
+    let Found { by_labels, mut pieces, times, values, histograms, .. } = found;
+    let mut labels: Vec<Option<Labels>> = vec![None; by_labels.len()];
+    by_labels.into_iter().for_each(|(of, at)| labels[at] = Some(of));
+    let follows = |a: &Piece, b: &Piece| a.series < b.series || (a.series == b.series && times[a.end - 1] < times[b.start]);
+    let in_order = pieces.windows(2).all(|w| follows(&w[0], &w[1]));
+    let mut out = Selected { offsets: vec![0], histograms, ..Selected::default() };
+    if !in_order {
+        pieces.sort_by_key(|p| (p.series, times[p.start]));
+        out.times.reserve(times.len());
+        out.values.reserve(times.len());
+    }
+    for parts in pieces.chunk_by(|a, b| a.series == b.series) {
+        out.labels.extend(labels[parts[0].series].take());
+        if in_order {
+            out.offsets.push(parts[parts.len() - 1].end as i64);
+            continue;
+        }
+        if parts.windows(2).all(|w| follows(&w[0], &w[1])) {
+            for part in parts {
+                out.times.extend_from_slice(&times[part.start..part.end]);
+                out.values.extend_from_slice(&values[part.start..part.end]);
             }
         } else {
-            merge(parts, &mut out);
+            // The general path: samples of all pieces in time order; of equal times the one that was found first wins, which
+            // is the one that was stored first.
+            let mut all: Vec<usize> = parts.iter().flat_map(|p| p.start..p.end).collect();
+            all.sort_unstable_by_key(|i| (times[*i], *i));
+            all.dedup_by_key(|i| times[*i]);
+            out.times.extend(all.iter().map(|i| times[*i]));
+            out.values.extend(all.iter().map(|i| values[*i]));
         }
-        out.labels.push(labels);
         out.offsets.push(out.times.len() as i64);
     }
+    if in_order {
+        (out.times, out.values) = (times, values);
+    }
     out
-}
-
-/// The general path: samples of all pieces in time order; of equal times the first wins.
-fn merge(parts: Vec<Piece>, out: &mut Selected) {
-    let mut all: Vec<(i64, f64)> = parts.into_iter().flat_map(|p| p.times.into_iter().zip(p.values)).collect();
-    all.sort_by_key(|s| s.0);
-    all.dedup_by_key(|s| s.0);
-    // A stale marker of one source is no end while another goes on: at equal times it loses, otherwise it stands.
-    out.times.extend(all.iter().map(|s| s.0));
-    out.values.extend(all.iter().map(|s| s.1));
 }
 
 /// The series that have a sample in the range, without reading the samples where a chunk tells.
@@ -413,6 +497,11 @@ fn each_series(
                 each(None, &series.labels);
             }
         }
+        for series in &index.histograms[index.histograms_of(selector.metric())] {
+            if selector.matches(&series.labels) && series.entries.iter().any(|e| e.start <= end && e.end >= start) {
+                each(None, &series.labels);
+            }
+        }
     }
     for (group, satisfied, view) in &picture.groups {
         let mut met: hashbrown::HashSet<*const Column, FxBuildHasher> = hashbrown::HashSet::default();
@@ -422,9 +511,12 @@ fn each_series(
             let rows = within(&opened.times, picture.start, end);
             let whole = rows.len() == opened.times.len();
             let mut unsure = Vec::new();
-            for column in index.wanted(set, *satisfied) {
-                let known = &set.columns[column as usize];
-                let Some(slot) = opened.slot(column).filter(|_| !met.contains(&Arc::as_ptr(known))) else { continue };
+            let columns = index.wanted(set, *satisfied);
+            for (at, slot) in opened.slots(&columns) {
+                let known = &set.columns[columns[at] as usize];
+                if met.contains(&Arc::as_ptr(known)) {
+                    continue;
+                }
                 if whole {
                     // A chunk has only columns with a sample.
                     met.insert(Arc::as_ptr(known));
@@ -433,8 +525,7 @@ fn each_series(
                     unsure.push((slot, known));
                 }
             }
-            let slots: Vec<usize> = unsure.iter().map(|u| u.0).collect();
-            opened.read(&slots, Reading::Mapped, &mut decoder, &mut |at, values| {
+            opened.read(unsure.iter().map(|u| u.0), Reading::Mapped, &mut decoder, &mut |at, values| {
                 if values[rows.clone()].iter().any(|v| !is_absent(*v)) && met.insert(Arc::as_ptr(unsure[at].1)) {
                     each(Some(unsure[at].1), &group.labels);
                 }
@@ -445,16 +536,16 @@ fn each_series(
         };
         let mut columns = index.wanted(set, *satisfied);
         columns.retain(|c| !met.contains(&Arc::as_ptr(&set.columns[*c as usize])));
-        let rows = within(&open.times, picture.start, end);
-        let values = open.read(&columns)?;
-        for (values, column) in values.chunks_exact(open.len()).zip(&columns) {
-            if values[rows.clone()].iter().any(|v| !is_absent(*v)) {
+        let rows = within(open.times(), picture.start, end);
+        let values = open.read(&columns, rows.clone())?;
+        for (values, column) in values.chunks_exact(rows.len().max(1)).zip(&columns) {
+            if values.iter().any(|v| !is_absent(*v)) {
                 each(Some(&set.columns[*column as usize]), &group.labels);
             }
         }
     }
     for (series, view) in &picture.loose {
-        if !view.open.is_empty() || !view.sealed.is_empty() {
+        if !view.is_empty() {
             each(None, &series.labels);
         }
     }

@@ -22,21 +22,24 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use rustc_hash::FxBuildHasher;
 
 use super::catalog::{self, Catalog, Entry, Used};
-use super::chunk::{widen, OpenChunk, SealedChunk};
+use super::chunk::SealedChunk;
 use super::chunkfile::{ChunkFiles, Sealed};
 use super::codec::Encoder;
 use super::columns::{Column, ColumnSet, ColumnSets};
 use super::compaction::{Layout, BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
 use super::disk;
+use super::exemplars::{Exemplar, Exemplars};
 use super::frame;
 use super::group::{Appended, Group};
-use super::loose::LooseStore;
+use super::loose::{LooseSeries, LooseStore};
 use super::memory;
+use super::openchunk::{widen, OpenChunk};
 use super::row;
+use super::sample::Sample;
 use super::tombstones::Tombstones;
-use super::varint::Cursor;
 use super::wal::{self, Record, Wal};
-use super::{Result, StorageError};
+use super::{Result, StorageError, STALE};
+use crate::histogram::Histogram;
 use crate::labels::{Labels, Str};
 
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub struct Options {
     pub retention_bytes: u64,
     pub commit_interval: Duration,
     pub chunk_rows: usize,
+    /// How many exemplars are held; 0 takes none.
+    pub exemplars: usize,
 }
 
 /// How often the thread looks for what to seal, cut and retire.
@@ -75,6 +80,7 @@ pub struct Inner {
     pub wal: Wal,
     pub counters: Counters,
     pub loose: LooseStore,
+    pub exemplars: Exemplars,
     pub groups: RwLock<Groups>,
     pub layout: RwLock<Layout>,
     /// Held by the one who compacts.
@@ -144,6 +150,17 @@ impl Storage {
     /// Stores samples by the general path; returns how many were new.
     pub fn append_samples(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
         self.inner.append_samples(samples)
+    }
+
+    /// Stores exemplars of series; returns how many were new.
+    pub fn append_exemplars(&self, exemplars: &[(Labels, Exemplar)]) -> Result<u64> {
+        self.inner.check_open()?;
+        self.inner.exemplars.append(exemplars, &self.inner.wal)
+    }
+
+    /// Stores histograms; returns how many were new. Each must have passed `Histogram::check`.
+    pub fn append_histograms(&self, samples: &[(Labels, i64, Arc<Histogram>)]) -> Result<u64> {
+        self.inner.append_histograms(samples)
     }
 
     /// Makes durable all that was appended.
@@ -268,16 +285,41 @@ impl Inner {
 
     /// The same, for who counts the samples.
     pub fn append_uncounted(&self, samples: &[(Labels, i64, f64)]) -> Result<u64> {
-        let series: Vec<_> = samples
-            .iter()
-            .map(|(labels, _, _)| self.loose.series(labels, &mut |id| self.catalog.lock().record(&Entry::Series { id, labels })))
-            .collect();
+        let series: Vec<_> = samples.iter().map(|s| self.loose_series(&s.0)).collect();
         let entries: Vec<(u32, i64, f64)> = samples.iter().zip(&series).map(|(s, series)| (series.id, s.1, s.2)).collect();
         let appending = self.loose.appending();
         let segment = self.wal.samples(&entries)?;
         let added = entries.iter().zip(&series).filter(|(e, s)| s.add(e.1, e.2)).count() as u64;
         self.loose.added(added, segment);
         drop(appending);
+        Ok(added)
+    }
+
+    fn loose_series(&self, labels: &Labels) -> Arc<LooseSeries> {
+        self.loose.series(labels, &mut |id| self.catalog.lock().record(&Entry::Series { id, labels }))
+    }
+
+    pub fn append_histograms(&self, samples: &[(Labels, i64, Arc<Histogram>)]) -> Result<u64> {
+        self.check_open()?;
+        // One that ends its series is a stale marker like any other.
+        let (ends, samples): (Vec<_>, Vec<_>) = samples.iter().partition(|s| s.2.is_stale());
+        let ends: Vec<_> = ends.into_iter().map(|(labels, time, _)| (labels.clone(), *time, STALE)).collect();
+        let mut added = if ends.is_empty() { 0 } else { self.append_uncounted(&ends)? };
+        let series: Vec<_> = samples.iter().map(|s| self.loose_series(&s.0)).collect();
+        let entries: Vec<_> = samples.iter().zip(&series).map(|(s, series)| (series.id, s.1, s.2.clone())).collect();
+        let appending = self.loose.appending();
+        let segment = self.wal.histograms(&entries)?;
+        let mut weight = 0;
+        for ((_, time, histogram), series) in entries.into_iter().zip(&series) {
+            let its = Sample::weight(&histogram);
+            if series.add(time, histogram) {
+                (added, weight) = (added + 1, weight + its);
+            }
+        }
+        self.loose.added(weight, segment);
+        drop(appending);
+        self.counters.samples.fetch_add(added, Relaxed);
+        self.counters.duplicates.fetch_add((samples.len() + ends.len()) as u64 - added, Relaxed);
         Ok(added)
     }
 
@@ -347,6 +389,7 @@ impl Inner {
         let alone = self.layout.read().blocks.is_empty();
         self.files.retire(before, if alone { self.options.retention_bytes } else { 0 })?;
         self.retire(self.layout.read().frontier);
+        self.exemplars.retire(before);
         Ok(())
     }
 
@@ -366,8 +409,11 @@ impl Inner {
             .unwrap_or(segment)
             .min(segment)
             .min(self.loose.needed_segment());
-        // Sets and ids first, then the chunks that use them, then the log that they replace.
-        self.catalog.lock().commit()?;
+        if self.wal.oldest_segment() < needed && self.exemplars.needed_segment() < needed {
+            self.exemplars.log_all(&self.wal)?;
+        }
+        // Sets, ids and exemplars first, then the chunks that use them, then the log that they replace.
+        self.commit()?;
         self.files.sync()?;
         self.wal.truncate(needed)
     }
@@ -491,11 +537,13 @@ fn open(folder: &Path, options: Options, progress: &mut Progress<'_>) -> Result<
     // Before anything is written: what a newer program left behind stays as it is.
     segments.iter().try_for_each(|(_, path)| wal::check(path))?;
     let sizes: Vec<(u64, u64)> = segments.iter().map(|(n, path)| (*n, std::fs::metadata(path).map_or(0, |m| m.len()))).collect();
+    let exemplars = Exemplars::new(options.exemplars);
     let inner = Inner {
         options,
         wal: Wal::open(&wal_folder, sizes)?,
         counters: Counters::default(),
         loose,
+        exemplars,
         groups: RwLock::new(groups),
         sets,
         frontier: AtomicI64::new(layout.frontier),
@@ -565,7 +613,7 @@ fn replay(
                             return Ok(());
                         }
                     };
-                    row::decode(&mut Cursor::new(entry.row), &mut values)?;
+                    row::decode(entry.row, &mut values)?;
                     group.restore_row(inner, entry.number, entry.time, set, &values, *number)?;
                     rows.insert(entry.group, Replayed { number: entry.number, set: set.clone(), values });
                 }
@@ -575,6 +623,19 @@ fn replay(
                         used.series.insert(id);
                         match inner.loose.by_id(id) {
                             Some(series) => added += u64::from(series.add(time, value)),
+                            None => orphans += 1,
+                        }
+                    }
+                    inner.loose.added(added, *number);
+                }
+                Record::Exemplars { are_all, exemplars } => inner.exemplars.restore(are_all, &exemplars, *number),
+                Record::Histograms(samples) => {
+                    let mut added = 0;
+                    for (id, time, histogram) in samples {
+                        used.series.insert(id);
+                        let weight = Sample::weight(&histogram);
+                        match inner.loose.by_id(id) {
+                            Some(series) => added += if series.add(time, histogram) { weight } else { 0 },
                             None => orphans += 1,
                         }
                     }

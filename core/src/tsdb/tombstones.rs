@@ -5,7 +5,7 @@
 //! later is there to be seen.
 //!
 //! ```text
-//! file of frames (see frame.rs); payload:  count | labels, start, end (signed) of each
+//! file of frames (see frame.rs); payload:  texts (see texts.rs) | count | labels, start, end (signed) of each
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use rustc_hash::FxBuildHasher;
 
-use super::catalog::{put_labels, read_labels};
 use super::disk;
 use super::frame::{self, FrameFile, Frames};
+use super::texts::Texts;
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError, ABSENT};
 use crate::labels::{Labels, Strings};
@@ -25,10 +25,13 @@ use crate::labels::{Labels, Strings};
 /// Spans of deleted samples, both ends included; sorted, none touches another.
 pub type Spans = Arc<[(i64, i64)]>;
 
+/// What is deleted of each series.
+pub type Known = HashMap<Labels, Spans, FxBuildHasher>;
+
 /// All deletions of a storage.
 pub struct Tombstones {
     path: PathBuf,
-    known: RwLock<HashMap<Labels, Spans, FxBuildHasher>>,
+    known: RwLock<Known>,
 }
 
 impl Tombstones {
@@ -131,21 +134,22 @@ impl Tombstones {
 const PART: usize = 10_000;
 
 fn encode(deleted: &[(Labels, i64, i64)]) -> Vec<u8> {
-    let mut out = Vec::new();
+    let (mut out, mut texts) = (Vec::new(), Texts::default());
     put(&mut out, deleted.len() as u64);
     for (labels, start, end) in deleted {
-        put_labels(&mut out, labels);
+        texts.labels(&mut out, labels);
         put_signed(&mut out, *start);
         put_signed(&mut out, *end);
     }
-    out
+    texts.payload(&out)
 }
 
-fn read(payload: &[u8], known: &mut HashMap<Labels, Spans, FxBuildHasher>) -> Result<()> {
+/// Adds what a frame says.
+pub fn read(payload: &[u8], known: &mut Known) -> Result<()> {
     let mut cursor = Cursor::new(payload);
-    let mut strings = Strings::default();
+    let texts = Texts::read(&mut cursor, &mut Strings::default())?;
     for _ in 0..cursor.count()? {
-        let labels = read_labels(&mut cursor, &mut strings)?;
+        let labels = texts.read_labels(&mut cursor)?;
         let (start, end) = (cursor.signed()?, cursor.signed()?);
         if start > end {
             return Err(StorageError::corrupt("a deletion", "it ends before it starts"));

@@ -45,6 +45,11 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     pub fn is_done(&self) -> bool {
         self.at >= self.bytes.len()
     }
@@ -78,6 +83,26 @@ impl<'a> Cursor<'a> {
                 return Err(StorageError::corrupt("a number", "it has more than 64 bits"));
             }
         }
+    }
+
+    /// Passes over numbers without reading them: a number ends with the first byte that has no upper bit.
+    #[inline]
+    pub fn pass_varints(&mut self, mut count: usize) -> Result<()> {
+        const UPPER: u64 = 0x8080_8080_8080_8080;
+        while let Some(eight) = self.bytes[self.at..].first_chunk() {
+            let ends = (!u64::from_le_bytes(*eight) & UPPER) >> 7;
+            // Adds the eight bytes, each 0 or 1.
+            let ended = (ends.wrapping_mul(0x0101_0101_0101_0101) >> 56) as usize;
+            if ended >= count {
+                break;
+            }
+            count -= ended;
+            self.at += 8;
+        }
+        for _ in 0..count {
+            while self.byte()? >= 0x80 {}
+        }
+        Ok(())
     }
 
     pub fn signed(&mut self) -> Result<i64> {
@@ -136,6 +161,18 @@ mod tests {
             prop_assert_eq!(cursor.signed().unwrap(), b);
             prop_assert_eq!(cursor.text().unwrap(), text);
             prop_assert!(cursor.is_done());
+        }
+
+        #[test]
+        fn numbers_are_passed_over(numbers in prop::collection::vec(any::<u64>().prop_map(|n| n >> (n % 64)), 0..40)) {
+            let mut out = Vec::new();
+            numbers.iter().for_each(|n| put(&mut out, *n));
+            for (i, number) in numbers.iter().enumerate() {
+                let mut cursor = Cursor::new(&out);
+                cursor.pass_varints(i).unwrap();
+                prop_assert_eq!(cursor.varint().unwrap(), *number);
+            }
+            prop_assert!(Cursor::new(&out).pass_varints(numbers.len() + 1).is_err());
         }
 
         #[test]

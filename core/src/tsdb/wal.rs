@@ -8,19 +8,25 @@
 //! frame payload:  length of the records, u32 LE | the records, zstd
 //! record 1, row:      group | row number << 1 | full | time, signed | column set | length | the row (see row.rs)
 //! record 2, samples:  count | series, time (signed), value (8 bytes) of each
+//! record 3, histograms:  count | series, time (signed), histogram by itself (see histogram/codec.rs) of each
+//! record 4, exemplars:  1 if these are all that are held, else 0 | count | each (see exemplars.rs)
 //! ```
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::disk;
+use super::exemplars::{self, Exemplar};
 use super::frame::{self, FrameFile, Frames};
 use super::varint::{put, put_signed, Cursor};
 use super::{Result, StorageError};
+use crate::histogram::Histogram;
+use crate::labels::Labels;
 
 /// A segment that reached this is closed.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -40,6 +46,8 @@ pub struct Row<'a> {
 pub enum Record<'a> {
     Row(Row<'a>),
     Samples(Vec<(u32, i64, f64)>),
+    Histograms(Vec<(u32, i64, Arc<Histogram>)>),
+    Exemplars { are_all: bool, exemplars: Vec<(Labels, Exemplar)> },
 }
 
 /// Where records wait. Locked for the time of a copy only.
@@ -124,6 +132,33 @@ impl Wal {
         Ok(front.segment)
     }
 
+    /// Adds exemplars, encoded; returns the segment that they went to. `are_all`: those before them are not needed.
+    pub fn exemplars(&self, are_all: bool, count: u64, exemplars: &[u8]) -> Result<u64> {
+        let mut front = self.front.lock();
+        self.check_room(&front)?;
+        let out = &mut front.buffer;
+        put(out, 4);
+        put(out, u64::from(are_all));
+        put(out, count);
+        out.extend_from_slice(exemplars);
+        Ok(front.segment)
+    }
+
+    /// Adds histograms; returns the segment that they went to.
+    pub fn histograms(&self, samples: &[(u32, i64, Arc<Histogram>)]) -> Result<u64> {
+        let mut front = self.front.lock();
+        self.check_room(&front)?;
+        let out = &mut front.buffer;
+        put(out, 3);
+        put(out, samples.len() as u64);
+        for (series, time, histogram) in samples {
+            put(out, u64::from(*series));
+            put_signed(out, *time);
+            histogram.encode(None, out);
+        }
+        Ok(front.segment)
+    }
+
     fn check_room(&self, front: &Front) -> Result<()> {
         if front.buffer.len() < BUFFER_LIMIT_BYTES {
             return Ok(());
@@ -177,6 +212,12 @@ impl Wal {
     /// Has the next commit start a segment: what is sealed from then on needs none of those before.
     pub fn roll(&self) {
         self.roll.store(true, Relaxed);
+    }
+
+    /// The oldest segment that is there.
+    pub fn oldest_segment(&self) -> u64 {
+        let back = self.back.lock();
+        back.closed.first().map_or(back.segment, |s| s.0)
     }
 
     /// Deletes the closed segments before this one.
@@ -244,7 +285,8 @@ pub fn replay(path: &Path, each: &mut dyn FnMut(Record<'_>) -> Result<()>) -> Re
     Ok(frames.lost + bad)
 }
 
-fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) -> Result<()> {
+/// Gives each record of one frame to `each`.
+pub fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) -> Result<()> {
     let mut cursor = Cursor::new(payload);
     let length = cursor.u32()? as usize;
     let records =
@@ -272,6 +314,18 @@ fn replay_frame(payload: &[u8], each: &mut dyn FnMut(Record<'_>) -> Result<()>) 
                 let samples: Result<Vec<_>> =
                     (0..count).map(|_| Ok((cursor.number()?, cursor.signed()?, f64::from_bits(cursor.u64()?)))).collect();
                 each(Record::Samples(samples?))?;
+            }
+            4 => {
+                let are_all = cursor.varint()? == 1;
+                let count = cursor.count()?;
+                each(Record::Exemplars { are_all, exemplars: exemplars::read(&mut cursor, count)? })?;
+            }
+            3 => {
+                let count = cursor.count()?;
+                let samples: Result<Vec<_>> = (0..count)
+                    .map(|_| Ok((cursor.number()?, cursor.signed()?, Arc::new(Histogram::decode(None, &mut cursor)?))))
+                    .collect();
+                each(Record::Histograms(samples?))?;
             }
             kind => return Err(StorageError::corrupt("log records", format!("record kind {kind} is unknown"))),
         }

@@ -3,7 +3,8 @@
 `python -m tests.core.examples` writes those of this version anew; they are written once, when the version is new, and
 then stay as they are for as long as that version can be read. `v1/data` is a folder with a log and chunks, `v1/samples.json`
 what it holds; `v1/compacted` is the same after its samples moved to blocks and some were deleted, of which the blocks still hold a
-part and the tombstones say so, and `v1/compacted.json` what it holds then.
+part and the tombstones say so, and `v1/compacted.json` what it holds then. `histograms` is another folder of version 1, of
+native histograms (see `histogram_samples`).
 """
 
 import json

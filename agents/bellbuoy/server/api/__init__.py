@@ -16,6 +16,7 @@ GET, BOTH = ("GET",), ("GET", "POST")
 ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     ("/query", BOTH, queries.query),
     ("/query_range", BOTH, queries.query_range),
+    ("/query_exemplars", BOTH, queries.query_exemplars),
     ("/format_query", BOTH, queries.format_query),
     ("/series", BOTH, series.series),
     ("/labels", BOTH, series.labels),

@@ -1,4 +1,4 @@
-"""`query`, `query_range`, `format_query` and `parse_query`."""
+"""`query`, `query_range`, `query_exemplars` and `format_query`."""
 
 import time
 from collections.abc import Callable
@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import orjson
 from aiohttp import web
 
 from bellbuoy import promql
+from bellbuoy.exposition import go_json
 from bellbuoy.promql import QueryResult
 from bellbuoy.server.api.answers import ApiError, bad_parameter, success
-from bellbuoy.server.api.parameters import Parameters, truncated
+from bellbuoy.server.api.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, truncated
 from bellbuoy.server.parts import Parts
 
 MAX_POINTS = 11_000
@@ -46,7 +48,7 @@ def first(result: QueryResult, limit: int) -> QueryResult:
     )
 
 
-def _answer(parts: Parts, result: QueryResult, body: bytes, limit: int) -> web.Response:
+def _checked(parts: Parts, body: bytes) -> bytes:
     most = parts.options.query.max_result_bytes
     if len(body) > most:
         raise ApiError(
@@ -54,6 +56,11 @@ def _answer(parts: Parts, result: QueryResult, body: bytes, limit: int) -> web.R
             f"the result has {len(body)} bytes, over --query.max-result-size of {most}; "
             "aggregate, or ask for a shorter time",
         )
+    return body
+
+
+def _answer(parts: Parts, result: QueryResult, body: bytes, limit: int) -> web.Response:
+    body = _checked(parts, body)
     warnings = list(result.warnings)
     if limit and len(result.labels) > limit and result.kind in ("vector", "matrix"):
         truncated(warnings)
@@ -83,7 +90,12 @@ async def query(parts: Parts, request: web.Request) -> web.Response:
     at = parameters.time_ms("time", round(time.time() * 1000))
     text = parameters.text("query")
     _parsed(text)
-    return await _run(parts, request, parameters, lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled))
+    return await _run(
+        parts,
+        request,
+        parameters,
+        lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled, histograms=True),
+    )
 
 
 async def query_range(parts: Parts, request: web.Request) -> web.Response:
@@ -110,8 +122,43 @@ async def query_range(parts: Parts, request: web.Request) -> web.Response:
     text = parameters.text("query")
     _parsed(text)
     return await _run(
-        parts, request, parameters, lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled)
+        parts,
+        request,
+        parameters,
+        lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled, histograms=True),
     )
+
+
+def _seconds(time_ms: int) -> float:
+    return time_ms // 1000 if time_ms % 1000 == 0 else time_ms / 1000
+
+
+async def query_exemplars(parts: Parts, request: web.Request) -> web.Response:
+    """Exemplars of the series that an expression's selectors match; ranges and offsets do not count."""
+    parameters = await Parameters.of(request)
+    start, end = parameters.time_ms("start", MIN_TIME_MS), parameters.time_ms("end", MAX_TIME_MS)
+    if end < start:
+        raise ApiError("bad_data", "end timestamp must not be before start timestamp")
+    selectors = [one.all_matchers for one in promql.selectors(promql.parse(parameters.text("query")))]
+    if not selectors:
+        # As there: nothing was asked for, so there is no answer, and no empty one either.
+        return web.Response(status=204)
+
+    def work() -> bytes:
+        return orjson.dumps(
+            [
+                {
+                    "seriesLabels": series,
+                    "exemplars": [
+                        {"labels": labels, "value": go_json(value), "timestamp": _seconds(time_ms)}
+                        for labels, value, time_ms in exemplars
+                    ],
+                }
+                for series, exemplars in parts.storage.exemplars(selectors, start, end)
+            ]
+        )
+
+    return success(_checked(parts, await parts.queries.run(request, lambda _: work())))
 
 
 async def format_query(_: Parts, request: web.Request) -> web.Response:

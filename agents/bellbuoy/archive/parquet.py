@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bellbuoy.archive.progress import Progress
+from bellbuoy.archive.source import Samples, Source
 from bellbuoy.labels import NAME
 from bellbuoy.tsdb import STALE_BITS
-from bellbuoy.tsdb_tools.progress import Progress
-from bellbuoy.tsdb_tools.source import Samples, Source
 
 DAY_MS = 86_400_000
 TIMESTAMP, VALUE = "timestamp", "value"
@@ -54,7 +54,7 @@ def write(source: Source, out: Path, progress: Progress) -> list[Path]:
     file: _File | None = None
     try:
         for start, end in source.windows(DAY_MS):
-            day = datetime.fromtimestamp(start / 1000, UTC).date().isoformat()
+            day = _day(start)
             for samples in (one for name in source.metrics(start, end) for one in source.metric(name, start, end)):
                 if file is None:
                     file = _File(out / f"{day}.parquet" if by_day else out, labels)
@@ -74,6 +74,14 @@ def write(source: Source, out: Path, progress: Progress) -> list[Path]:
             path.unlink(missing_ok=True)
         raise
     return written
+
+
+def _day(milliseconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        # Past the calendar's end.
+        return str(milliseconds // DAY_MS)
 
 
 class _File:

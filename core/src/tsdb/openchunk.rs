@@ -1,0 +1,141 @@
+//! An open chunk: the rows of one group that are being added, as a log of records.
+//!
+//! It is short (120 rows), so that it is small and read quickly. Its column set may grow on the way: each record is the
+//! difference to its predecessor in the set of its time. Reading some columns passes over the rest.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::chunk;
+use super::codec::Encoder;
+use super::columns::{ColumnSet, MISSING};
+use super::row;
+use super::{Result, StorageError, ABSENT};
+
+/// A row's record, and its marks.
+#[derive(Default)]
+pub struct Record {
+    pub bytes: Vec<u8>,
+    marks: Vec<u32>,
+}
+
+impl Record {
+    /// Becomes the record that turns a row into its successor; an empty one is a row of zeros.
+    pub fn encode(&mut self, before: &[f64], row: &[f64]) {
+        self.bytes.clear();
+        self.marks.clear();
+        row::encode(&mut self.bytes, &mut self.marks, before, row);
+    }
+}
+
+/// Rows while they are being added. Cloning is how a reader takes a picture: it shares the rows, and an append that comes
+/// while somebody reads them copies them first.
+#[derive(Clone, Default)]
+pub struct OpenChunk {
+    /// Number of the first row, in the group's count.
+    pub first: u64,
+    /// The log segment that holds the first row.
+    pub segment: u64,
+    rows: Arc<Rows>,
+}
+
+#[derive(Clone, Default)]
+struct Rows {
+    times: Vec<i64>,
+    /// The set from a row on; a later set holds all columns of those before.
+    sets: Vec<(usize, Arc<ColumnSet>)>,
+    /// Of each row its marks, four bytes each, and its record.
+    log: Vec<u8>,
+    /// Where each row ends in the log.
+    ends: Vec<u32>,
+}
+
+impl OpenChunk {
+    /// An empty one, whose first row will have this number.
+    pub fn starting_at(first: u64) -> OpenChunk {
+        OpenChunk { first, ..OpenChunk::default() }
+    }
+
+    pub fn times(&self) -> &[i64] {
+        &self.rows.times
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.times.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.times.is_empty()
+    }
+
+    pub fn set(&self) -> Option<&Arc<ColumnSet>> {
+        self.rows.sets.last().map(|s| &s.1)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.rows.log.capacity() + self.rows.times.capacity() * 8 + self.rows.ends.capacity() * 4
+    }
+
+    /// Adds a row's record: the difference to the row before it in the same set; of the first of a chunk, a full one.
+    pub fn push(&mut self, time: i64, set: &Arc<ColumnSet>, record: &Record) {
+        let rows = Arc::make_mut(&mut self.rows);
+        if rows.sets.last().is_none_or(|s| !Arc::ptr_eq(&s.1, set)) {
+            rows.sets.push((rows.times.len(), set.clone()));
+        }
+        record.marks.iter().for_each(|mark| rows.log.extend_from_slice(&mark.to_le_bytes()));
+        rows.log.extend_from_slice(&record.bytes);
+        rows.ends.push(rows.log.len() as u32);
+        rows.times.push(time);
+    }
+
+    /// The values of some columns of the last set, which must ascend, in some rows: one column after the other.
+    pub fn read(&self, columns: &[u32], rows: Range<usize>) -> Result<Vec<f64>> {
+        let mut out = vec![ABSENT; columns.len() * rows.len()];
+        let Some(last) = self.set().filter(|_| !columns.is_empty()) else {
+            return Ok(out);
+        };
+        let mut values = vec![0.0; columns.len()];
+        let Rows { sets, log, ends, .. } = &*self.rows;
+        for (part, (start, set)) in sets.iter().enumerate() {
+            let end = sets.get(part + 1).map_or(self.len(), |next| next.0).min(rows.end);
+            let place = |column: u32| if Arc::ptr_eq(set, last) { Some(column) } else { last.place_in_part(column, set) };
+            // Where the wanted columns stand in this part's set, and which of them they are.
+            let wanted: Vec<(u32, usize)> =
+                columns.iter().enumerate().filter_map(|(k, column)| place(*column).map(|at| (at, k))).collect();
+            for at in *start..end {
+                let from = if at == 0 { 0 } else { ends[at - 1] as usize };
+                let (marks, record) = log[from..ends[at] as usize].split_at(row::marks_of(set.len()) * 4);
+                let mark = |i: usize| marks[i * 4..].first_chunk().map_or(0, |mark| u32::from_le_bytes(*mark));
+                row::decode_some(record, mark, set.len(), &wanted, &mut values)?;
+                if at >= rows.start {
+                    wanted.iter().for_each(|(_, k)| out[k * rows.len() + at - rows.start] = values[*k]);
+                }
+            }
+            if part == 0 {
+                // A column that comes later has no value before.
+                let mut known = wanted.iter().map(|w| w.1).peekable();
+                (0..columns.len()).filter(|k| known.next_if_eq(k).is_none()).for_each(|k| values[k] = ABSENT);
+            }
+        }
+        Ok(out)
+    }
+
+    /// The chunk as it goes to a file.
+    pub fn seal(&self, group: u32, encoder: &mut Encoder) -> Result<Vec<u8>> {
+        let set = self.set().ok_or_else(|| StorageError::corrupt("an open chunk", "BUG: it is sealed without a row"))?;
+        let all: Vec<u32> = (0..set.len() as u32).collect();
+        let values = self.read(&all, 0..self.len())?;
+        Ok(chunk::encode(group, self.first, set, self.times(), &values, encoder))
+    }
+}
+
+/// A row in a larger set.
+pub fn widen(values: &[f64], from: &ColumnSet, to: &ColumnSet) -> Vec<f64> {
+    let mut out = vec![ABSENT; to.len()];
+    for (value, at) in values.iter().zip(from.positions_in(to)) {
+        if at != MISSING {
+            out[at as usize] = *value;
+        }
+    }
+    out
+}
