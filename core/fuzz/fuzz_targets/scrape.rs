@@ -90,7 +90,7 @@ fn number(value: f64) -> String {
 /// The time as the format has it, if it reads back to the same.
 fn time(time_ms: i64, format: Format) -> Option<String> {
     let text = match format {
-        Format::Prometheus => time_ms.to_string(),
+        Format::Prometheus | Format::Protobuf => time_ms.to_string(),
         Format::OpenMetrics => format!("{:?}", time_ms as f64 / 1000.0),
     };
     (text::read_timestamp(text.as_bytes(), format)? == (time_ms, text.len())).then_some(text)
