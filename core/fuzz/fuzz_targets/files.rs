@@ -38,18 +38,14 @@ fn integers(bytes: &[u8]) {
 }
 
 fn rows(bytes: &[u8], width: usize) {
-    let mut cursor = Cursor::new(bytes);
     let mut values = vec![0.0; width];
-    let mut before = values.clone();
-    while !cursor.is_done() && row::decode(&mut cursor, &mut values).is_ok() {
-        let mut record = Vec::new();
-        row::encode(&mut record, &before, &values);
-        row::decode(&mut Cursor::new(&record), &mut before).unwrap();
-        assert!(before.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
-        if width == 0 {
-            return;
-        }
+    if row::decode(bytes, &mut values).is_err() {
+        return;
     }
+    let (mut record, mut again) = (Vec::new(), vec![0.0; width]);
+    row::encode(&mut record, &mut Vec::new(), &[], &values);
+    row::decode(&record, &mut again).unwrap();
+    assert!(again.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
 }
 
 /// A file of one frame of these bytes.

@@ -7,7 +7,7 @@
 #![no_main]
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bellbuoy_core::labels::{Labels, Str};
 use bellbuoy_core::scrape::context::Context;
@@ -15,7 +15,7 @@ use bellbuoy_core::scrape::labeling::Labeling;
 use bellbuoy_core::scrape::plan::{Body, Plan, Reading, Seen};
 use bellbuoy_core::scrape::text::{self, Family, Format};
 use bellbuoy_core::scrape::{exemplars, metadata};
-use bellbuoy_core::tsdb::columns::{Column, ColumnSet};
+use bellbuoy_core::tsdb::columns::{Column, ColumnSet, ColumnSets};
 use bellbuoy_core::tsdb::{is_absent, StorageError};
 use libfuzzer_sys::fuzz_target;
 
@@ -23,12 +23,9 @@ use libfuzzer_sys::fuzz_target;
 type Told = (BTreeMap<Labels, u64>, Vec<(Labels, i64, u64)>, Vec<(Labels, Vec<u8>)>, [usize; 3]);
 
 fn intern(columns: Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> {
-    let mut sorted: Vec<Column> = columns.clone();
-    sorted.sort();
-    sorted.dedup();
-    let positions = columns.iter().map(|c| sorted.binary_search(c).unwrap() as u32).collect();
-    let ids = (0..sorted.len() as u32).collect();
-    Ok((Arc::new(ColumnSet { id: 0, columns: sorted.into_iter().map(Arc::new).collect(), ids }), positions))
+    static SETS: LazyLock<ColumnSets> = LazyLock::new(ColumnSets::default);
+    SETS.sweep();
+    SETS.intern(columns, &mut |_| Ok(()))
 }
 
 struct Target {
@@ -93,7 +90,7 @@ fn number(value: f64) -> String {
 /// The time as the format has it, if it reads back to the same.
 fn time(time_ms: i64, format: Format) -> Option<String> {
     let text = match format {
-        Format::Prometheus => time_ms.to_string(),
+        Format::Prometheus | Format::Protobuf => time_ms.to_string(),
         Format::OpenMetrics => format!("{:?}", time_ms as f64 / 1000.0),
     };
     (text::read_timestamp(text.as_bytes(), format)? == (time_ms, text.len())).then_some(text)
@@ -106,7 +103,8 @@ fn samples(body: &[u8], format: Format) -> Option<Vec<Sample>> {
     let lines = text::scan(body, format).ok()?;
     let read = |line: &text::Line| {
         let labels = text::read_key(&body[line.key.start as usize..line.key.end as usize], line.family).ok()?;
-        let exemplar = line.exemplar.as_ref().and_then(|at| exemplars::read(&body[at.start as usize..at.end as usize]).ok());
+        let exemplar =
+            line.exemplar.as_ref().and_then(|at| exemplars::read(&body[at.start as usize..at.end as usize], format).ok());
         let exemplar =
             exemplar.map(|(labels, value, time_ms)| (labels, value.to_bits(), time_ms.filter(|t| time(*t, format).is_some())));
         Some((labels, line.value.to_bits(), line.timestamp_ms.filter(|t| time(*t, format).is_some()), exemplar))
@@ -148,7 +146,7 @@ fuzz_target!(|input: &[u8]| {
     let ambiguous = bodies.iter().any(|body| is_ambiguous(body, format, &mut families));
     let mut target = Target::new(honor_labels);
     for text in &bodies {
-        let body = Body { text, format, honor_timestamps };
+        let body = Body { text, format, histograms: 0, honor_timestamps };
         let want = Target::new(honor_labels).read(&body);
         for again in [false, true] {
             let got = target.read(&body);
