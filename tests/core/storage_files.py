@@ -327,15 +327,17 @@ class Folder:
                 self.seen.add("row in a larger set")
             values = {column: before.get(column, ABSENT_BITS) for column in columns}
         changed = record.take((len(columns) + 7) // 8)
-        full_values = [record.bits() for _ in range(record.varint())]
+        ends = len(record.data) - 8 * record.varint()
+        values_at_end = Bytes(record.data, ends)
+        record = Bytes(record.data[:ends], record.at)
         for i, column in enumerate(columns):
             if changed[i // 8] >> i % 8 & 1:
-                values[column] = self._changed(record, value_of(values[column]), full_values)
-        assert not record and not full_values
+                values[column] = self._changed(record, value_of(values[column]), values_at_end)
+        assert not record and not values_at_end
         last[group] = number, values
         self.rows[group, number] = time, {c: bits for c, bits in values.items() if bits != ABSENT_BITS}
 
-    def _changed(self, record: Bytes, before: float, full_values: list[Bits]) -> Bits:
+    def _changed(self, record: Bytes, before: float, in_full: Bytes) -> Bits:
         code = record.varint()
         if code & 1 == 0:
             self.seen.add("code of an integer")
@@ -344,7 +346,7 @@ class Folder:
             self.seen.add("code of hundredths")
             return bits_of((round(before * 100) + unzigzag(code >> 2)) / 100)
         self.seen.add(f"code {code}")
-        return full_values.pop(0) if code == 3 else {7: ABSENT_BITS, 11: STALE_BITS}[code]
+        return in_full.bits() if code == 3 else {7: ABSENT_BITS, 11: STALE_BITS}[code]
 
     # --- chunks
 

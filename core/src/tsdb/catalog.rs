@@ -189,6 +189,8 @@ impl Used {
     }
 }
 
+/// What a column takes of the file, about: as many are expected, so that their table is not made again and again.
+const COLUMN_BYTES: usize = 32;
 /// Entries that are not worth writing a file for.
 const SMALL: usize = 1000;
 const FRAME_ENTRIES_BYTES: usize = 1 << 20;
@@ -235,6 +237,7 @@ pub fn read(path: &Path, bytes: &[u8], sets: &ColumnSets) -> Result<Known> {
     let mut strings = Strings::default();
     let mut columns = HashMap::default();
     frame::check_header(frame::CATALOG, bytes, path)?;
+    sets.expect_columns(bytes.len() / COLUMN_BYTES);
     let mut frames = Frames::new(bytes);
     for (_, payload) in frames.by_ref() {
         let mut cursor = Cursor::new(payload);

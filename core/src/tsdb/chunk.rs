@@ -109,7 +109,7 @@ impl SealedChunk {
     /// Reads and checks the head behind its kind byte; says also where the chunk ends.
     pub fn parse(cursor: &mut Cursor<'_>, head_end: usize, bytes: Mapped) -> Result<SealedChunk> {
         let (group, first, set_id) = (cursor.number()?, cursor.varint()?, cursor.number()?);
-        let opened = OpenedChunk::parse(&mut cursor.clone(), head_end, &bytes)?;
+        let opened = OpenedChunk::parse(&mut cursor.clone(), head_end, &bytes, &mut Decoder::default(), Vec::new())?;
         if opened.times.is_empty() || opened.times.windows(2).any(|w| w[0] >= w[1]) {
             return Err(damaged("its times do not ascend"));
         }
@@ -135,6 +135,11 @@ impl SealedChunk {
     }
 
     pub fn open(&self) -> Result<OpenedChunk<'_>> {
+        self.open_with(&mut Decoder::default(), Vec::new())
+    }
+
+    /// The same with memory for the times that is at hand.
+    pub fn open_with(&self, decoder: &mut Decoder, times: Vec<i64>) -> Result<OpenedChunk<'_>> {
         let head = self.bytes.bytes().get(8..self.head_end as usize).unwrap_or(&[]);
         let mut cursor = Cursor::new(head);
         // Kind, group, number and set are known.
@@ -142,7 +147,7 @@ impl SealedChunk {
         for _ in 0..3 {
             cursor.varint()?;
         }
-        let opened = OpenedChunk::parse(&mut cursor, self.head_end as usize, &self.bytes)?;
+        let opened = OpenedChunk::parse(&mut cursor, self.head_end as usize, &self.bytes, decoder, times)?;
         Ok(OpenedChunk { checked: Some(&self.checked), ..opened })
     }
 
@@ -158,8 +163,14 @@ fn damaged(reason: &str) -> StorageError {
 }
 
 impl<'a> OpenedChunk<'a> {
-    fn parse(cursor: &mut Cursor<'a>, head_end: usize, bytes: &'a Mapped) -> Result<OpenedChunk<'a>> {
-        let times = codec::decode_integers(cursor, ROWS_LIMIT)?;
+    fn parse(
+        cursor: &mut Cursor<'a>,
+        head_end: usize,
+        bytes: &'a Mapped,
+        decoder: &mut Decoder,
+        mut times: Vec<i64>,
+    ) -> Result<OpenedChunk<'a>> {
+        decoder.integers(cursor, ROWS_LIMIT, &mut times)?;
         let (columns, count) = (cursor.number()? as usize, cursor.number()? as usize);
         if count > columns {
             return Err(damaged("it has more columns than its set"));

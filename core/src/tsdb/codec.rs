@@ -134,6 +134,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// As `decode_integers`, replacing what `out` held.
+    pub fn integers(&mut self, cursor: &mut Cursor<'_>, limit: usize, out: &mut Vec<i64>) -> Result<()> {
+        read_integers(cursor, limit, &mut self.packed, out)
+    }
+
     /// Reads one column of `count` rows, replacing what `out` held.
     pub fn decode(&mut self, cursor: &mut Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Result<()> {
         out.clear();
@@ -252,29 +257,35 @@ pub fn encode_integers(values: &[i64], out: &mut Vec<u8>) {
 }
 
 pub fn decode_integers(cursor: &mut Cursor<'_>, limit: usize) -> Result<Vec<i64>> {
+    let mut out = Vec::new();
+    read_integers(cursor, limit, &mut Vec::new(), &mut out)?;
+    Ok(out)
+}
+
+fn read_integers(cursor: &mut Cursor<'_>, limit: usize, packed: &mut Vec<u64>, out: &mut Vec<i64>) -> Result<()> {
     let count = cursor.varint()? as usize;
     if count > limit {
         return Err(StorageError::corrupt("a list of numbers", format!("it claims {count} of at most {limit}")));
     }
-    let mut out = Vec::with_capacity(count);
+    out.clear();
+    out.reserve(count);
     if count == 0 {
-        return Ok(out);
+        return Ok(());
     }
     let mut value = cursor.signed()?;
     let mut delta = cursor.signed()?;
-    let mut packed = Vec::new();
-    unpack(cursor, count.saturating_sub(2), &mut packed)?;
+    unpack(cursor, count.saturating_sub(2), packed)?;
     out.push(value);
     if count > 1 {
         value = value.wrapping_add(delta);
         out.push(value);
     }
-    for p in packed {
-        delta = delta.wrapping_add(unzigzag(p));
+    for p in packed.iter() {
+        delta = delta.wrapping_add(unzigzag(*p));
         value = value.wrapping_add(delta);
         out.push(value);
     }
-    Ok(out)
+    Ok(())
 }
 
 fn put_planes(out: &mut Vec<u8>, values: &[f64]) {
@@ -374,9 +385,21 @@ fn unpack(cursor: &mut Cursor<'_>, count: usize, out: &mut Vec<u64>) -> Result<(
     let bytes = cursor.take(bits.div_ceil(8))?;
     let low = if width == 64 { u64::MAX } else { (1 << width) - 1 };
     out.clear();
+    out.reserve(count);
+    // Eight narrow numbers lie within eight bytes, so one load is enough for them.
+    let mut eights = 0;
+    if width <= 8 {
+        while eights + 8 <= count {
+            let Some(eight) = bytes[eights / 8 * width as usize..].first_chunk() else { break };
+            let all = u64::from_le_bytes(*eight);
+            out.extend((0..8).map(|k| all >> (k * width) & low));
+            eights += 8;
+        }
+    }
     // A number of up to 57 bits lies within the eight bytes from its first bit on, as long as there are eight.
     let whole = if width <= 57 && bytes.len() >= 8 { ((bytes.len() - 8) * 8 / width.max(1) as usize + 1).min(count) } else { 0 };
-    out.extend((0..whole).map(|i| {
+    let whole = whole.max(eights);
+    out.extend((eights..whole).map(|i| {
         let bit = i * width as usize;
         bytes[bit / 8..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight) >> (bit % 8)) & low
     }));

@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+use hashbrown::hash_map::Entry::{Occupied, Vacant};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHasher};
@@ -207,16 +208,23 @@ impl ColumnSets {
         self.0.lock().set(sorted, Some(base), record)
     }
 
+    /// Makes room for columns that the catalog will have.
+    pub fn expect_columns(&self, count: usize) {
+        self.0.lock().columns.reserve(count);
+    }
+
     /// Takes a column as the catalog has it. One that was forgotten and met again has two ids: the first goes for both.
     pub fn restore_column(&self, id: u32, column: Column) -> (Arc<Column>, u32) {
         let mut inner = self.0.lock();
         inner.next_column = inner.next_column.max(id + 1);
-        if let Some((known, id)) = inner.columns.get_key_value(&column) {
-            return (known.clone(), *id);
+        match inner.columns.entry(Arc::new(column)) {
+            Occupied(known) => (known.key().clone(), *known.get()),
+            Vacant(place) => {
+                let column = place.key().clone();
+                place.insert(id);
+                (column, id)
+            }
         }
-        let column = Arc::new(column);
-        inner.columns.insert(column.clone(), id);
-        (column, id)
     }
 
     /// Takes a set as the catalog has it.

@@ -1,8 +1,8 @@
 //! A row as its difference to the row before: the record of the log and of open chunks.
 //!
 //! ```text
-//! record:  changed columns, one bit each, (n + 7) / 8 bytes | count of values in full, their bits, eight bytes each
-//!          | for each changed column a code
+//! record:  changed columns, one bit each, (n + 7) / 8 bytes | count of values in full | for each changed column a code
+//!          | the values in full: their bits, eight bytes each
 //! code:    varint c:  c & 1 == 0  the integer changed by zigzag(c >> 1)
 //!                     c & 3 == 1  the value in hundredths changed by zigzag(c >> 2)
 //!                     c == 3      the next of the values in full
@@ -65,8 +65,8 @@ pub fn encode(out: &mut Vec<u8>, marks: &mut Vec<u32>, before: &[f64], row: &[f6
         }
     }
     put(out, (raw.len() / 8) as u64);
-    out.extend_from_slice(&raw);
     out.extend_from_slice(&codes);
+    out.extend_from_slice(&raw);
 }
 
 #[inline(always)]
@@ -90,9 +90,17 @@ fn encode_change(codes: &mut Vec<u8>, raw: &mut Vec<u8>, from: f64, to: f64) {
 fn parts<'a>(record: &'a [u8], columns: usize) -> Result<(&'a [u8], &'a [u8], Cursor<'a>)> {
     let mut cursor = Cursor::new(record);
     let bits = cursor.take(columns.div_ceil(8))?;
-    let count = cursor.count()?;
-    let raw = cursor.take(count.checked_mul(8).ok_or_else(|| StorageError::corrupt("a row", "it is too long"))?)?;
-    Ok((bits, raw, cursor))
+    let raw_bytes = cursor.count()?.saturating_mul(8);
+    let rest = cursor.rest();
+    let end = rest.len().checked_sub(raw_bytes).ok_or_else(|| StorageError::corrupt("a row", "it is cut off"))?;
+    let (codes, raw) = rest.split_at(end);
+    Ok((bits, raw, Cursor::new(codes)))
+}
+
+/// About where the code of a column stands in its record.
+pub fn place_of(column: usize, columns: usize, marks: impl Fn(usize) -> u32) -> usize {
+    let mark = (column / MARKED).checked_sub(1).map_or(0, |i| marks(i) as usize);
+    columns.div_ceil(8) + 1 + mark
 }
 
 /// Turns `row` into its successor. A full record wants a row of zeros.

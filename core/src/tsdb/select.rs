@@ -19,6 +19,7 @@ use super::columns::{Column, ColumnSet, Metrics};
 use super::group::{Group, GroupView};
 use super::loose::{LooseSeries, LooseView};
 use super::matcher::Selector;
+use super::openchunk::OpenChunk;
 use super::storage::Inner;
 use super::tombstones::{is_deleted, Spans, Tombstones};
 use super::varint::Cursor;
@@ -70,6 +71,11 @@ impl SetIndex<'_> {
             Arc::new(range.filter_map(|i| selector.residue(&set.columns[i]).map(|r| (i as u32, r))).collect())
         };
         known.entry(Arc::as_ptr(set)).or_insert_with(|| (set.clone(), matched())).1.clone()
+    }
+
+    /// How many of a set's columns match for a target that satisfies these matchers.
+    fn count(&mut self, set: &Arc<ColumnSet>, satisfied: u64) -> usize {
+        self.matched(set).iter().filter(|m| m.1 & !satisfied == 0).count()
     }
 
     /// The columns of a set that match for a target that satisfies these matchers.
@@ -258,6 +264,14 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
     let mut index = SetIndex::new(selector);
     let mut decoder = Decoder::default();
     let picture = picture(inner, &mut index, start, end);
+    let mut times = Vec::new();
+    let newest = |view: &GroupView| {
+        let open = view.open.as_ref().and_then(OpenChunk::set);
+        open.or_else(|| view.sealed.last().and_then(|chunk| chunk.set.as_ref())).cloned()
+    };
+    let newest_sets = picture.groups.iter().filter_map(|(_, satisfied, view)| newest(view).map(|set| (set, *satisfied)));
+    let expected = newest_sets.map(|(set, satisfied)| index.count(&set, satisfied)).sum();
+    found.by_labels.reserve(expected);
     for block in &picture.blocks {
         select_block(block, inner.now(), selector, start, end, &mut decoder, &mut found)?;
     }
@@ -266,7 +280,7 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
         for chunk in &view.sealed {
             let Some(set) = &chunk.set else { continue };
             reader.turn_to(set, &mut index);
-            let opened = chunk.open()?;
+            let opened = chunk.open_with(&mut decoder, std::mem::take(&mut times))?;
             let rows = within(&opened.times, picture.start, end);
             let slots = opened.slots(&reader.columns);
             let mut added = Ok(());
@@ -276,6 +290,7 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
                 }
             })?;
             added?;
+            times = opened.times;
         }
         if let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) {
             reader.turn_to(set, &mut index);
