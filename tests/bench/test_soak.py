@@ -24,9 +24,10 @@ def test_when_in_a_minute_queries_take_memory_does_not_matter() -> None:
     def check(minutes: list[list[int]]) -> None:
         assert growth(readings(minutes)) == 0.0, minutes
 
-    check([[900, 900, 100, 100, 100], [100, 100, 900, 900, 100], [100, 100, 100, 900, 900]])
+    busy, idle = [900] * 10, [100] * 10
+    check([busy + idle + idle, idle + busy + idle, idle + idle + busy])
     # Nor does how much the greatest takes, or one look just after memory was given back.
-    check([[100, 100, 100, 200], [100, 100, 100, 500], [1, 100, 100, 900]])
+    check([[200, *idle], [500, *idle], [1, 900, *idle]])
 
 
 def test_what_stays_a_little_longer_each_minute_has_grown() -> None:
