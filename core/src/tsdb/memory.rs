@@ -2,13 +2,13 @@
 //!
 //! glibc maps large arrays each by itself and unmaps them when they are freed; but it learns from each that is freed, and
 //! from then on takes arrays of up to 32 MiB from its arenas and keeps 64 MiB at the end of each. A server has an arena for
-//! each thread that scrapes, evaluates rules or answers queries: each kept the largest that was ever asked of it, some
-//! hundreds of megabytes beside some ten that were used. This holds for numpy's arrays too, whose allocator it is as well.
+//! each thread that scrapes, evaluates rules or answers queries, and each kept tens of megabytes of which less than one
+//! was used. This holds for numpy's arrays too, whose allocator it is as well.
 //! So the thresholds are set here, when a storage is opened, and then stay. What lies scattered in an arena's middle is
 //! given back now and then.
 
-/// From how many bytes an array is mapped by itself, and how many free ones an arena keeps at its end. Less would cost
-/// page faults without any gain: columns of a thousand series, and a chunk's, are well below it.
+/// From how many bytes an array is mapped by itself, and how many free ones an arena keeps at its end. Columns
+/// of a thousand series are well below it, so that what is taken often costs no page faults.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const THRESHOLD_BYTES: i32 = 256 << 10;
 
