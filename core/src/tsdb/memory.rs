@@ -1,7 +1,34 @@
-//! Memory that was freed goes back to the kernel.
+//! Memory that was freed goes back to the kernel, soon and by itself.
 //!
-//! glibc has an arena for each thread and keeps each at the largest that it ever was: a query that once loaded much leaves
-//! its megabytes behind on whatever thread it ran, and a server that runs long grows though it holds no more than before.
+//! glibc maps large arrays each by itself and unmaps them when they are freed; but it learns from each that is freed, and
+//! from then on takes arrays of up to 32 MiB from its arenas and keeps 64 MiB at the end of each. A server has an arena for
+//! each thread that scrapes, evaluates rules or answers queries, and each kept tens of megabytes of which less than one
+//! was used. This holds for numpy's arrays too, whose allocator it is as well.
+//! So the thresholds are set here, when a storage is opened, and then stay. What lies scattered in an arena's middle is
+//! given back now and then.
+
+/// From how many bytes an array is mapped by itself, and how many free ones an arena keeps at its end. Columns
+/// of a thousand series are well below it, so that what is taken often costs no page faults.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const THRESHOLD_BYTES: i32 = 256 << 10;
+
+/// Makes the allocator of this process one that keeps little; does nothing where there is no glibc.
+pub fn keep_little() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // As <malloc.h> has them.
+        const M_TRIM_THRESHOLD: i32 = -1;
+        const M_MMAP_THRESHOLD: i32 = -3;
+        extern "C" {
+            fn mallopt(parameter: i32, value: i32) -> i32;
+        }
+        // SAFETY: the allocator takes its own locks; what was allocated before stays valid.
+        unsafe {
+            mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES);
+            mallopt(M_TRIM_THRESHOLD, THRESHOLD_BYTES);
+        }
+    }
+}
 
 /// Gives back whole pages that nobody uses; takes milliseconds.
 pub fn give_back() {
