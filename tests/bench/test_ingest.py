@@ -1,10 +1,7 @@
 """The benchmark of ingestion runs to its end, and compares only what did the same work."""
 
-import asyncio
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,26 +10,13 @@ from bench.ingest import FORMS, Contents, Cost, compare, growth, ratios, table
 from bench.programs import PROMETHEUS
 from bench.replay import Targets
 from bench.servers import OURS, Kind
+from tests.bench.running import run
 from tests.peers.programs import program
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--targets=4", "--scrapes=10", "--warm-up=0", "--seconds=3", "--no-victoria")
 # Building the pinned Prometheus takes a quarter of an hour: it is compared with where it was built before.
 PEERS = ["Debian's", *(["the pinned one"] if PROMETHEUS.is_built() else [])]
 PEER = Kind("prometheus", "", "", ())
-
-
-async def run(*arguments: str) -> tuple[int, str, str]:
-    """The benchmark's exit code and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.ingest", *arguments),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, said = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), said.decode()
 
 
 @pytest.mark.peers
@@ -43,7 +27,7 @@ async def test_a_run_ends_in_a_table_and_a_line_of_ratios(peer: str) -> None:
     forms = ["features", "churn"] if pinned else ["gzip"]
     more = [*(f"--form={form}" for form in forms), *([] if pinned else [f"--peer={program('prometheus')}"])]
     for _ in range(3):
-        code, out, said = await run(*TINY, *more)
+        code, out, said = await run("bench.ingest", *TINY, *more)
         # Beside other tests a server may be starved of the processor; that is refused, as it should be.
         if "cannot compare" not in said:
             break
@@ -58,7 +42,7 @@ async def test_a_run_ends_in_a_table_and_a_line_of_ratios(peer: str) -> None:
 
 
 async def test_a_peer_that_is_not_there_is_said() -> None:
-    code, out, said = await run(*TINY, "--form=gzip", "--peer=/nowhere/prometheus")
+    code, out, said = await run("bench.ingest", *TINY, "--form=gzip", "--peer=/nowhere/prometheus")
     assert (code, out) == (1, "")
     assert "cannot start /nowhere/prometheus: No such file or directory" in said
     assert "Traceback" not in said

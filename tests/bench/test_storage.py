@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,29 +17,16 @@ from bench.errors import BenchmarkError
 from bench.programs import TSDB, VICTORIA_STORAGE
 from bench.storage import FIGURES, compare, compare_counts, growth, medians, prepare, ratios, table, table_of
 from bench.storage_input import NAN_BITS, STALE_BITS, Recording, read, write
+from tests.bench.running import run
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--targets=2", "--hours=3.05", "--repeat=2", "--no-victoria")
-
-
-async def run(*arguments: str) -> tuple[int, str, str]:
-    """The benchmark's exit code and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.storage", *arguments),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, said = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), said.decode()
 
 
 # Building the peer may take minutes: both are compared where it was built before.
 @pytest.mark.parametrize("both", [TSDB.is_built()])
 async def test_a_run_ends_in_tables_and_with_both_in_a_line_of_ratios(tmp_path: Path, both: bool) -> None:
     more = [] if both else ["--input=distinct", "--ours-only"]
-    code, out, said = await run(*TINY, *more, f"--folder={tmp_path}")
+    code, out, said = await run("bench.storage", *TINY, *more, f"--folder={tmp_path}")
     assert code == 0, said
     head, *rows = out.splitlines()
     assert head.startswith("1,989 series of 2 targets, 3.05 h")
@@ -83,7 +69,7 @@ async def test_victoriametrics_storage_finds_what_it_was_given(tmp_path: Path) -
     ],
 )
 async def test_what_cannot_be_measured_is_said(argument: str, words: str) -> None:
-    code, out, said = await run(argument)
+    code, out, said = await run("bench.storage", argument)
     assert (code, out) == (2, "")
     assert words in said
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,20 +19,6 @@ CLASSIC = "# TYPE c histogram\n" + "".join(f'c_bucket{{le="{le}"}} {n}\n' for le
 START_MS = 1_700_000_000_000
 NATIVE = {"scrape_native_histograms": True}
 CONVERT = {"convert_classic_histograms_to_nhcb": True}
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    one = Storage(str(tmp_path / "data"))
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def scraper(storage: Storage) -> Iterator[Scraper]:
-    one = Scraper(storage)
-    yield one
-    one.close()
 
 
 @pytest.fixture

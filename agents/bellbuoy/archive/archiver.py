@@ -11,7 +11,6 @@ them were written, the merged one's file replaces theirs. Deletions do not reach
 A pass is of one thread; it may end anywhere, be it by a kill, and the next one goes on.
 """
 
-import importlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bellbuoy.archive import optional
 from bellbuoy.archive.block_source import BlockSource
 from bellbuoy.archive.errors import ArchiveError
 from bellbuoy.archive.options import ArchiveOptions
@@ -55,15 +55,8 @@ class Archiver:
 
         Raises ArchiveError, InterruptedByUserError, StorageError.
         """
-        try:
-            parquet = importlib.import_module("bellbuoy.archive.parquet")
-            store = importlib.import_module("bellbuoy.archive.store")
-        except ModuleNotFoundError as e:
-            if e.name is None or e.name.startswith("bellbuoy"):
-                raise
-            raise ArchiveError(
-                f"cannot write an archive: the package {e.name} is not installed; pip install 'bellbuoy[parquet]'"
-            ) from e
+        parquet = optional.load("bellbuoy.archive.parquet", otherwise=ArchiveError, cannot="write an archive")
+        store = optional.load("bellbuoy.archive.store", otherwise=ArchiveError, cannot="write an archive")
         with _folder_for(self._folder / "archive.part") as part:
             state = StateFile(self._folder, self._options.url)
             work = _Pass(storage, state, store.open_store(self._options), parquet, part, progress, written)

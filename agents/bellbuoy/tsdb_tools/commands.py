@@ -1,7 +1,6 @@
 """Does what the flags say, on a thread of its own, so that a signal is heard meanwhile."""
 
 import asyncio
-import importlib
 import os
 import sys
 import threading
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from bellbuoy.archive import Archiver
+from bellbuoy.archive import Archiver, optional
 from bellbuoy.archive.errors import ArchiveError, ExportError
 from bellbuoy.archive.progress import Progress, Steps
 from bellbuoy.archive.source import Ints, Source, open_storage
@@ -140,15 +139,7 @@ def export(options: Options, stopped: Callable[[], bool]) -> None:
 
 
 def _parquet() -> ModuleType:
-    """Loaded when it is asked for: it needs a package that is larger than all others together."""
-    try:
-        return importlib.import_module("bellbuoy.archive.parquet")
-    except ModuleNotFoundError as e:
-        if e.name is None or e.name.startswith("bellbuoy"):
-            raise
-        raise ExportError(
-            f"cannot write Parquet: the package {e.name} is not installed; pip install 'bellbuoy[parquet]'"
-        ) from e
+    return optional.load("bellbuoy.archive.parquet", otherwise=ExportError, cannot="write Parquet")
 
 
 def _check_out(options: Options) -> None:
