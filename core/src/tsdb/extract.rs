@@ -9,7 +9,7 @@ use super::block::{Block, BlockSeries, Index, PackReader};
 use super::blockwriter::read_entry;
 use super::chunk::within;
 use super::codec::Decoder;
-use super::select::Selected;
+use super::found::Selected;
 use super::storage::Inner;
 use super::tombstones::is_deleted;
 use super::varint::Cursor;

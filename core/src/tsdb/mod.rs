@@ -30,6 +30,7 @@ pub mod compaction;
 pub mod disk;
 pub mod exemplars;
 pub mod extract;
+pub mod found;
 pub mod frame;
 pub mod group;
 pub mod inspect;

@@ -102,19 +102,9 @@ impl OpenChunk {
             // Where the wanted columns stand in this part's set, and which of them they are.
             let wanted: Vec<(u32, usize)> =
                 columns.iter().enumerate().filter_map(|(k, column)| place(*column).map(|at| (at, k))).collect();
-            if let [(column, _), ..] = wanted[..] {
-                // All rows are fetched at once, ahead of their use: one by one, each would be waited for.
-                let column = column as usize;
-                let touched = (*start..end).fold(0, |touched: u8, at| {
-                    let (marks, record) = row_of(log, ends, at, set.len());
-                    let place = row::place_of(column, set.len(), |i| mark_of(marks, i));
-                    touched ^ record.get(column / 8).unwrap_or(&0) ^ record.get(place).unwrap_or(&0)
-                });
-                std::hint::black_box(touched);
-            }
             for at in *start..end {
                 let (marks, record) = row_of(log, ends, at, set.len());
-                row::decode_some(record, |i| mark_of(marks, i), set.len(), &wanted, &mut values)?;
+                row::decode_some(record, |i| mark_of(marks, i * 4), set.len(), &wanted, &mut values)?;
                 if at >= rows.start {
                     wanted.iter().for_each(|(_, k)| out[k * rows.len() + at - rows.start] = values[*k]);
                 }
@@ -126,6 +116,23 @@ impl OpenChunk {
             }
         }
         Ok(out)
+    }
+
+    /// Touches what reading a column of the last set will need: first what says where its values are, then those.
+    pub fn touch(&self, column: usize, places: bool) -> u8 {
+        let Rows { times, sets, log, ends } = &*self.rows;
+        let columns = sets.last().map_or(0, |last| last.1.len());
+        (0..times.len()).fold(0, |touched, at| {
+            let start = if at == 0 { 0 } else { ends[at - 1] as usize };
+            let byte = |at: usize| log.get(start + at).unwrap_or(&0);
+            let marks = row::marks_of(columns) * 4;
+            if places {
+                touched ^ byte(0) ^ byte(marks + column / 8) ^ byte(marks + columns.div_ceil(8))
+            } else {
+                let place = marks + row::place_of(column, columns, |i| mark_of(log, start + i * 4));
+                touched ^ byte(place) ^ byte(place + 64)
+            }
+        })
     }
 
     /// The chunk as it goes to a file.
@@ -143,8 +150,8 @@ fn row_of<'a>(log: &'a [u8], ends: &[u32], at: usize, columns: usize) -> (&'a [u
     log[start..ends[at] as usize].split_at(row::marks_of(columns) * 4)
 }
 
-fn mark_of(marks: &[u8], at: usize) -> u32 {
-    marks[at * 4..].first_chunk().map_or(0, |mark| u32::from_le_bytes(*mark))
+fn mark_of(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(|mark| mark.first_chunk()).map_or(0, |mark| u32::from_le_bytes(*mark))
 }
 
 /// A row in a larger set.
