@@ -3,7 +3,8 @@
 //! * `columns`: the sorted series of a body, interned and shared by all targets that expose the same.
 //! * `row`: a row as the difference to its predecessor; the form of both the log and the open chunk.
 //! * `codec`: many rows of one column, small; the form of sealed chunks.
-//! * `openchunk`, `chunk`, `chunkfile`: rows while they are being added; columns once sealed, in files that are mapped.
+//! * `openchunk`, `leaf`: rows while they are being added, in memory. `chunk`, `chunkfile`: columns once sealed, in files that
+//!   are mapped.
 //! * `block`, `blockwriter`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger.
 //! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes, histograms.
 //!   `sample`: numbers and histograms, as far as they differ there.
@@ -12,7 +13,7 @@
 //! * `disk`: every change of files and names, and what makes them durable.
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
 //! * `tombstones`: what was deleted.
-//! * `storage`: opens, replays, commits, retires. `select`: finds series and gathers their samples.
+//! * `storage`: opens, replays, commits, retires. `select`, `found`: finds series, reads and gathers their samples.
 //! * `memory`: what was freed goes back.
 //! * `inspect`: the files as they lie, whole or not. `survey`: the series in them, and what each takes.
 //! * `extract`: what one block holds.
@@ -34,6 +35,7 @@ pub mod found;
 pub mod frame;
 pub mod group;
 pub mod inspect;
+pub mod leaf;
 pub mod loose;
 pub mod matcher;
 pub mod memory;

@@ -233,7 +233,7 @@ fn read_groups(groups: &[PicturedGroup], index: &SetIndex<'_>, start: i64, end: 
             if let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) {
                 reader.turn_to(set, index);
                 let rows = within(open.times(), start, end);
-                let values = open.read(&reader.columns, rows.clone())?;
+                let values = open.read(&reader.columns, rows.clone(), &mut decoder)?;
                 for (at, values) in values.chunks_exact(rows.len().max(1)).enumerate() {
                     reader.add(found, at, &open.times()[rows.clone()], values)?;
                 }
@@ -457,7 +457,7 @@ fn each_series(
         let mut columns: Vec<u32> = index.wanted(set, *satisfied).collect();
         columns.retain(|c| !met.contains(&Arc::as_ptr(&set.columns[*c as usize])));
         let rows = within(open.times(), picture.start, end);
-        let values = open.read(&columns, rows.clone())?;
+        let values = open.read(&columns, rows.clone(), &mut decoder)?;
         for (values, column) in values.chunks_exact(rows.len().max(1)).zip(&columns) {
             if values.iter().any(|v| !is_absent(*v)) {
                 each(Some(&set.columns[*column as usize]), &group.labels);
