@@ -68,7 +68,7 @@ CASES = (
     ),
     Case("subquery", "joins", f"max_over_time(sum by (zone) (rate({_ITEMS}[5m]))[30m:1m])", 6),
     Case("subquery_each", "joins", f"max_over_time(rate({_ITEMS}[5m])[10m:1m])", 1),
-    Case("topk", "joins", "topk(5, avg_over_time(memory_bytes[5m]))", 6),
+    Case("topk", "joins", f"sum(topk(5, rate({_ITEMS}[5m])))", 6),
     Case("or", "joins", f"sum by (code) (rate({_ITEMS}[5m]) or rate({_ORDERS}[5m]))", 6),
     Case("unless", "joins", f'sum by (zone) (memory_bytes unless on (instance) (rate({_ITEMS}[5m]) > 5))', 6),
     Case("month_rate", "month", "sum by (instance) (rate(jobs_total[1h]))", 720, 3600, ("month",)),

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +99,9 @@ def month(series: int, random: np.random.Generator) -> list[Recording]:
 
 def prepare(place: Place, folder: Path, size: Size) -> Data:
     """Write a place twice, both at the same time."""
+    said = folder / "written.json"
+    if said.exists():
+        return _read(said, place, size)
     folder.mkdir(parents=True)
     random = np.random.default_rng(16)
     seconds = round(size.hours(place) * 3600) + SLACK_SECONDS
@@ -125,7 +128,19 @@ def prepare(place: Place, folder: Path, size: Size) -> Data:
         lines = list(pool.map(lambda who: _written([*commands[who], f"--data={folders[who]}"]), WHO))
     if lines[0]["samples"] != lines[1]["samples"]:
         raise BenchmarkError(f"cannot compare: of {place} {lines[0]['samples']} and {lines[1]['samples']} were written")
-    return Data(place, folders, start * 1000, (start + seconds) * 1000, lines[0]["samples"])
+    numbers = {"start_ms": start * 1000, "end_ms": (start + seconds) * 1000, "samples": lines[0]["samples"]}
+    said.write_text(json.dumps({"size": asdict(size), **numbers}))
+    return Data(place=place, folders=folders, **numbers)
+
+
+def _read(said: Path, place: Place, size: Size) -> Data:
+    """What was written before."""
+    numbers = json.loads(said.read_text())
+    if numbers.pop("size") != asdict(size):
+        raise BenchmarkError(f"cannot use {said.parent}: it was written in another size; remove it")
+    if place == "head" and time.time() > numbers["start_ms"] / 1000:
+        raise BenchmarkError(f"cannot use {said.parent}: its samples would go into blocks by now; remove it")
+    return Data(place=place, folders={who: said.parent / who for who in WHO}, **numbers)
 
 
 def _written(command: list[str]) -> dict[str, int]:
