@@ -26,6 +26,16 @@ pub fn push_value(out: &mut Vec<u8>, value: f64) {
         }
         return out.extend_from_slice(itoa(value as i64, &mut [0; 20]));
     }
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(value);
+    if !text.bytes().any(|b| b == b'e') {
+        return out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+    }
+    push_far(out, value);
+}
+
+/// A value so large or small that its shortest form has an exponent, here or elsewhere.
+fn push_far(out: &mut Vec<u8>, value: f64) {
     let text = format!("{value:e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
