@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use numpy::ndarray::ArrayView1;
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -178,23 +179,106 @@ fn push_points(out: &mut Vec<u8>, points: impl Iterator<Item = (i64, f64)> + Clo
     numbers + natives
 }
 
-/// Writes an array of series; `points` writes one series' points and says how many there were.
-fn series(sets: &[Labels], mut points: impl FnMut(usize, &mut Vec<u8>) -> usize) -> Vec<u8> {
-    let mut out = vec![b'['];
-    for (i, labels) in sets.iter().enumerate() {
-        let start = out.len();
-        if start > 1 {
-            out.push(b',');
+/// Points that are worth a thread.
+const POINTS_A_THREAD: usize = 1 << 15;
+/// More threads take time from other queries.
+const MOST_THREADS: usize = 2;
+
+/// Writes an array of series, in parts that follow each other; `points` writes one series' points and says how many there
+/// were. Large arrays are written by two threads.
+fn series(sets: &[Labels], size: usize, points: impl Fn(usize, &mut Vec<u8>) -> usize + Sync) -> Vec<Vec<u8>> {
+    let part = |range: std::ops::Range<usize>| {
+        let mut out = Vec::new();
+        for i in range {
+            let start = out.len();
+            if start > 0 {
+                out.push(b',');
+            }
+            push_metric(&mut out, &sets[i]);
+            if points(i, &mut out) == 0 {
+                out.truncate(start);
+                continue;
+            }
+            out.push(b'}');
         }
-        push_metric(&mut out, labels);
-        if points(i, &mut out) == 0 {
-            out.truncate(start);
+        out
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    if size / POINTS_A_THREAD < 2 || sets.len() < 2 || cores.min(MOST_THREADS) < 2 {
+        return vec![part(0..sets.len())];
+    }
+    let half = sets.len() / 2;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| part(0..half));
+        let second = part(half..sets.len());
+        match first.join() {
+            Ok(first) => vec![first, second],
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The parts as one array; the memory is taken once.
+fn array<'py>(py: Python<'py>, mut parts: Vec<Vec<u8>>) -> PyResult<Bound<'py, PyBytes>> {
+    parts.retain(|p| !p.is_empty());
+    let length = parts.iter().map(|p| p.len() + 1).sum::<usize>().max(1) + 1;
+    PyBytes::new_with(py, length, |bytes| {
+        bytes[0] = b'[';
+        let mut at = 1;
+        for (i, part) in parts.iter().enumerate() {
+            if i > 0 {
+                bytes[at] = b',';
+                at += 1;
+            }
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        bytes[at] = b']';
+        Ok(())
+    })
+}
+
+/// The numbers of a series that has one value a step.
+fn push_numbers(out: &mut Vec<u8>, times: &Times, values: ArrayView1<'_, f64>, present: ArrayView1<'_, bool>) -> usize {
+    let mut count = 0;
+    out.reserve(times.text.len() + values.len() * 8);
+    for ((step, value), there) in values.iter().enumerate().zip(present) {
+        if !*there {
             continue;
         }
-        out.push(b'}');
+        out.extend_from_slice(if count == 0 { &b",\"values\":["[..] } else { b"," });
+        out.extend_from_slice(times.of(step));
+        push_value(out, *value);
+        out.extend_from_slice(b"\"]");
+        count += 1;
     }
-    out.push(b']');
-    out
+    if count > 0 {
+        out.push(b']');
+    }
+    count
+}
+
+/// What stands before a value at each step.
+struct Times {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Times {
+    fn new(times: impl Iterator<Item = i64>) -> Times {
+        let (mut text, mut ends) = (Vec::new(), vec![0]);
+        for time in times {
+            text.push(b'[');
+            push_time(&mut text, time);
+            text.extend_from_slice(b",\"");
+            ends.push(text.len());
+        }
+        Times { text, ends }
+    }
+
+    fn of(&self, step: usize) -> &[u8] {
+        &self.text[self.ends[step]..self.ends[step + 1]]
+    }
 }
 
 fn check_length(what: &str, got: usize, want: usize) -> PyResult<()> {
@@ -219,13 +303,18 @@ fn matrix_json<'py>(
     check_length("values' steps", values.ncols(), times.len())?;
     check_length("present", present.len(), values.len())?;
     let histograms = histograms.map_or(&[][..], |h| &h.0);
-    let out = py.detach(|| {
-        series(&labels.sets, |i, out| {
-            let there = times.iter().enumerate().filter(|(step, _)| present[[i, *step]]);
-            push_points(out, there.map(|(step, time)| (*time, values[[i, step]])), histograms)
+    let parts = py.detach(|| {
+        let text = Times::new(times.iter().copied());
+        series(&labels.sets, values.len(), |i, out| {
+            let (values, present) = (values.row(i), present.row(i));
+            if histograms.is_empty() {
+                return push_numbers(out, &text, values, present);
+            }
+            let there = times.iter().zip(values).zip(present).filter(|(_, there)| **there);
+            push_points(out, there.map(|((time, value), _)| (*time, *value)), histograms)
         })
     });
-    Ok(PyBytes::new(py, &out))
+    array(py, parts)
 }
 
 #[pyfunction]
@@ -245,13 +334,13 @@ fn samples_json<'py>(
         return Err(PyValueError::new_err("BUG: an offset is outside of the samples"));
     }
     let histograms = histograms.map_or(&[][..], |h| &h.0);
-    let out = py.detach(|| {
-        series(&labels.sets, |i, out| {
+    let parts = py.detach(|| {
+        series(&labels.sets, values.len(), |i, out| {
             let range = offsets[i] as usize..offsets[i + 1] as usize;
             push_points(out, range.map(|at| (timestamps[at], values[at])), histograms)
         })
     });
-    Ok(PyBytes::new(py, &out))
+    array(py, parts)
 }
 
 #[pyfunction]

@@ -163,7 +163,7 @@ class Evaluator:
         samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True, plain=plain)
         if len(samples.timestamps) == 0:
             return empty(len(ends))
-        values, present = fused.latest(samples, ends, lookback)
+        values, present = fused.latest(samples, ends, lookback, self.query.check)
         return Vector(samples.labels, values, present, samples.drop_name, samples.histograms).compact()
 
     def _smoothed(self, expr: VectorSelector, ends: Ints) -> Vector:
@@ -336,12 +336,10 @@ class Evaluator:
             return empty(steps)
         if count * steps > self.query.max_samples:
             raise ExecutionError(TOO_MANY)
-        values, present = np.empty((count, steps)), np.empty((count, steps), np.bool_)
         if isinstance(kernel, fused.Fused) and kernel.takes(windows):
-            for rows, some, there in kernel.parts(windows):
-                self.query.check()
-                values[rows], present[rows] = some, there
+            values, present = kernel.whole(windows, self.query.check)
         else:
+            values, present = np.empty((count, steps)), np.empty((count, steps), np.bool_)
             for block in windows.blocks():
                 self.query.check()
                 values[block.rows], present[block.rows] = kernel(block)

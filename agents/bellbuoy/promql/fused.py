@@ -4,7 +4,7 @@
 not have, windows that reach beyond their ends, and counters whose start is known go by blocks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +40,9 @@ class Fused:
         started = getattr(windows.samples, "starts", None) is not None and self.function in RATES
         return not (extended or marked or started)
 
-    def parts(self, windows: Windows) -> Iterator[tuple[slice, Floats, Mask]]:
-        """The results, some rows at a time."""
-        return _parts(self.function, windows.samples, windows.ends, windows.range_ms)
+    def whole(self, windows: Windows, check: Callable[[], None]) -> tuple[Floats, Mask]:
+        """The results of all windows; `check` may raise meanwhile."""
+        return _whole(self.function, windows.samples, windows.ends, windows.range_ms, check)
 
 
 def kernel(function: str, blockwise: Blockwise) -> Blockwise:
@@ -50,21 +50,20 @@ def kernel(function: str, blockwise: Blockwise) -> Blockwise:
     return Fused(function, blockwise) if function in FUNCTIONS else blockwise
 
 
-def latest(samples: Samples, ends: Ints, lookback_ms: int) -> tuple[Floats, Mask]:
+def latest(samples: Samples, ends: Ints, lookback_ms: int, check: Callable[[], None]) -> tuple[Floats, Mask]:
     """For each series and step the newest value, and whether there is one that is fresh and no stale marker."""
-    shape = (len(samples.labels), len(ends))
-    values, present = np.zeros(shape), np.zeros(shape, np.bool_)
-    for rows, some, there in _parts("", samples, ends, lookback_ms):
-        values[rows], present[rows] = some, there
-    return values, present
+    return _whole("", samples, ends, lookback_ms, check)
 
 
-def _parts(function: str, samples: Samples, ends: Ints, range_ms: int) -> Iterator[tuple[slice, Floats, Mask]]:
+def _whole(
+    function: str, samples: Samples, ends: Ints, range_ms: int, check: Callable[[], None]
+) -> tuple[Floats, Mask]:
     count, steps = len(samples.labels), len(ends)
+    values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
+    flat = samples.offsets, samples.timestamps, samples.values
     size = max(1, _CELLS // max(1, steps))
     for first in range(0, count, size):
-        rows = slice(first, min(count, first + size))
-        values, present = np.zeros((rows.stop - first, steps)), np.zeros((rows.stop - first, steps), np.bool_)
-        flat = samples.offsets, samples.timestamps, samples.values
-        _core.window_function(function, *flat, ends, range_ms, first, values, present)
-        yield rows, values, present
+        check()
+        rows = slice(first, first + size)
+        _core.window_function(function, *flat, ends, range_ms, first, values[rows], present[rows])
+    return values, present

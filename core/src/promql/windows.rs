@@ -108,12 +108,7 @@ pub fn each_series<'a>(
 }
 
 /// A function of each window that is not empty; None is no value.
-pub fn each_window<'a>(
-    samples: Samples<'a>,
-    grid: Grid<'a>,
-    rows: Rows<'_>,
-    window: impl Fn(&[i64], &[f64]) -> Option<f64>,
-) {
+pub fn each_window<'a>(samples: Samples<'a>, grid: Grid<'a>, rows: Rows<'_>, window: impl Fn(&[i64], &[f64]) -> Option<f64>) {
     each_series(samples, grid, rows, |series, windows, out, present| {
         for ((found, out), present) in windows.iter().zip(out).zip(present) {
             if found.is_empty() {

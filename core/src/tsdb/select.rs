@@ -23,7 +23,7 @@ use super::openchunk::OpenChunk;
 use super::storage::Inner;
 use super::tombstones::{is_deleted, Spans, Tombstones};
 use super::varint::Cursor;
-use super::{is_absent, Result, StorageError, NAN_BITS};
+use super::{is_absent, memory, Result, StorageError, NAN_BITS};
 use crate::histogram::{mark, marked, Histogram};
 use crate::labels::{Labels, Str, NAME};
 
@@ -188,6 +188,13 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
+    /// Room for so many samples more.
+    fn reserve(&mut self, more: usize) {
+        let more = more.min(self.limit.saturating_sub(self.times.len()));
+        memory::reserve(&mut self.times, more);
+        memory::reserve(&mut self.values, more);
+    }
+
     fn add_loose(&mut self, labels: &Labels, samples: impl Iterator<Item = (i64, f64)>) -> Result<()> {
         // Foreign NaNs may be any.
         let own = |(time, value): (i64, f64)| (time, if marked(value).is_some() { f64::from_bits(NAN_BITS) } else { value });
@@ -243,7 +250,8 @@ impl<'a> GroupReader<'a> {
         self.series = self.columns.iter().map(met).collect();
     }
 
-    fn add(&mut self, found: &mut Found<'_>, at: usize, times: &[i64], values: &[f64]) -> Result<()> {
+    /// Keeps a column's values, for the times that were gathered last, until the group is read.
+    fn gather(&mut self, found: &mut Found<'_>, at: usize, values: &[f64], gathered: &mut Gathered) -> Result<()> {
         let (Some(set), Some(known)) = (self.set, self.series.get_mut(at)) else { return Ok(()) };
         if known.is_none() && values.iter().all(|v| is_absent(*v)) {
             return Ok(());
@@ -254,7 +262,54 @@ impl<'a> GroupReader<'a> {
             self.met.insert(Arc::as_ptr(column), series);
             series
         });
-        found.add(series, times, values)
+        gathered.values(series, values);
+        if gathered.values.len() < GATHERED_VALUES {
+            return Ok(());
+        }
+        gathered.give_values(found)
+    }
+}
+
+/// A group with more is handed over in pieces: memory is bounded, and limits are looked at.
+const GATHERED_VALUES: usize = 1 << 20;
+
+/// What chunks of one group have, chunk by chunk, to be handed over series by series: samples of a series that is in no
+/// other group then lie as they are wanted.
+#[derive(Default)]
+struct Gathered {
+    times: Vec<i64>,
+    values: Vec<f64>,
+    /// Where the times of the chunk that is read begin.
+    chunk: usize,
+    /// Series, and where its times and values begin, and how many there are.
+    parts: Vec<(usize, usize, usize, usize)>,
+}
+
+impl Gathered {
+    /// Of the columns that come now.
+    fn times(&mut self, times: &[i64]) {
+        self.chunk = self.times.len();
+        self.times.extend_from_slice(times);
+    }
+
+    fn values(&mut self, series: usize, values: &[f64]) {
+        self.parts.push((series, self.chunk, self.values.len(), values.len()));
+        self.values.extend_from_slice(values);
+    }
+
+    fn give(&mut self, found: &mut Found<'_>) -> Result<()> {
+        self.give_values(found)?;
+        self.times.clear();
+        Ok(())
+    }
+
+    fn give_values(&mut self, found: &mut Found<'_>) -> Result<()> {
+        self.parts.sort_by_key(|p| p.0);
+        for (series, times, values, count) in self.parts.drain(..) {
+            found.add(series, &self.times[times..times + count], &self.values[values..values + count])?;
+        }
+        self.values.clear();
+        Ok(())
     }
 }
 
@@ -275,6 +330,13 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
     for block in &picture.blocks {
         select_block(block, inner.now(), selector, start, end, &mut decoder, &mut found)?;
     }
+    let in_groups = |(_, satisfied, view): &(Arc<Group>, u64, GroupView)| {
+        let sealed = view.sealed.iter().filter_map(|c| Some((c.set.clone()?, c.rows as usize)));
+        let open = view.open.as_ref().and_then(|o| Some((o.set()?.clone(), o.times().len())));
+        sealed.chain(open).map(|(set, rows)| index.count(&set, *satisfied) * rows).sum::<usize>()
+    };
+    found.reserve(picture.groups.iter().map(in_groups).sum());
+    let mut gathered = Gathered::default();
     for (group, satisfied, view) in &picture.groups {
         let mut reader = GroupReader::new(group, *satisfied);
         for chunk in &view.sealed {
@@ -283,10 +345,11 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
             let opened = chunk.open_with(&mut decoder, std::mem::take(&mut times))?;
             let rows = within(&opened.times, picture.start, end);
             let slots = opened.slots(&reader.columns);
+            gathered.times(&opened.times[rows.clone()]);
             let mut added = Ok(());
             opened.read(slots.iter().map(|s| s.1), Reading::Mapped, &mut decoder, &mut |at, values| {
                 if added.is_ok() {
-                    added = reader.add(&mut found, slots[at].0, &opened.times[rows.clone()], &values[rows.clone()]);
+                    added = reader.gather(&mut found, slots[at].0, &values[rows.clone()], &mut gathered);
                 }
             })?;
             added?;
@@ -296,10 +359,12 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
             reader.turn_to(set, &mut index);
             let rows = within(open.times(), picture.start, end);
             let values = open.read(&reader.columns, rows.clone())?;
+            gathered.times(&open.times()[rows.clone()]);
             for (at, values) in values.chunks_exact(rows.len().max(1)).enumerate() {
-                reader.add(&mut found, at, &open.times()[rows.clone()], values)?;
+                reader.gather(&mut found, at, values, &mut gathered)?;
             }
         }
+        gathered.give(&mut found)?;
     }
     for (series, view) in picture.loose {
         for (chunk, at) in &view.floats.sealed {
@@ -361,7 +426,14 @@ fn select_block(
     let index = block.index(now)?;
     let mut reader = PackReader::new(block, &index);
     let mut values = Vec::new();
-    for want in wants(&index, selector) {
+    let wants = wants(&index, selector);
+    let mut rows: HashMap<usize, usize, FxBuildHasher> = HashMap::default();
+    let mut rows_of = |want: &Want| {
+        let runs = &index.groups[want.group].runs;
+        *rows.entry(want.group).or_insert_with(|| runs.iter().map(|run| within(&run.times, start, end).len()).sum())
+    };
+    found.reserve(wants.iter().map(&mut rows_of).sum());
+    for want in wants {
         let group = &index.groups[want.group];
         let mut series = None;
         for (number, run) in (want.number..).zip(&group.runs) {
