@@ -426,10 +426,13 @@ def matrix_json(
     values: NDArray[np.float64],
     present: NDArray[np.bool_],
     histograms: Histograms | None = None,
+    *,
+    kind: str = "",
 ) -> bytes:
     """`[{"metric":{…},"values":[[t,"v"],…],"histograms":[[t,{…}],…]},…]` of a range query.
 
-    Values and present are [series, steps]. Empty series are left out, and so is each list that is empty.
+    Values and present are [series, steps]. Empty series are left out, and so is each list that is empty. With a `kind`
+    it is the whole result, `{"resultType":"KIND","result":[…]}`.
     """
 
 def vector_json(
@@ -443,5 +446,7 @@ def samples_json(
     timestamps: NDArray[np.int64],
     values: NDArray[np.float64],
     histograms: Histograms | None = None,
+    *,
+    kind: str = "",
 ) -> bytes:
     """The same as `matrix_json` of a range vector, as a Selection holds it."""

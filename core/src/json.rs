@@ -11,6 +11,7 @@ use pyo3::types::PyBytes;
 use crate::histogram::python::PyHistograms;
 use crate::histogram::{marked, Histogram};
 use crate::labels::{LabelSets, Labels};
+use crate::promql::threads;
 
 /// Plain decimals from 1e-6 to 1e21, exponents beyond: the form that Prometheus's API gives and clients compare with.
 pub fn push_value(out: &mut Vec<u8>, value: f64) {
@@ -181,8 +182,6 @@ fn push_points(out: &mut Vec<u8>, points: impl Iterator<Item = (i64, f64)> + Clo
 
 /// Points that are worth a thread.
 const POINTS_A_THREAD: usize = 1 << 15;
-/// More threads take time from other queries.
-const MOST_THREADS: usize = 2;
 
 /// Writes an array of series, in parts that follow each other; `points` writes one series' points and says how many there
 /// were. Large arrays are written by two threads.
@@ -203,8 +202,7 @@ fn series(sets: &[Labels], size: usize, points: impl Fn(usize, &mut Vec<u8>) -> 
         }
         out
     };
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    if size / POINTS_A_THREAD < 2 || sets.len() < 2 || cores.min(MOST_THREADS) < 2 {
+    if threads(size / POINTS_A_THREAD).min(sets.len()) < 2 {
         return vec![part(0..sets.len())];
     }
     let half = sets.len() / 2;
@@ -218,22 +216,32 @@ fn series(sets: &[Labels], size: usize, points: impl Fn(usize, &mut Vec<u8>) -> 
     })
 }
 
-/// The parts as one array; the memory is taken once.
-fn array<'py>(py: Python<'py>, mut parts: Vec<Vec<u8>>) -> PyResult<Bound<'py, PyBytes>> {
+/// The parts as one array, in a result of this kind unless that is empty; the memory is taken once.
+fn array<'py>(py: Python<'py>, kind: &str, mut parts: Vec<Vec<u8>>) -> PyResult<Bound<'py, PyBytes>> {
     parts.retain(|p| !p.is_empty());
-    let length = parts.iter().map(|p| p.len() + 1).sum::<usize>().max(1) + 1;
+    let (head, tail) = match kind {
+        "" => ("[".to_string(), "]"),
+        kind => (format!("{{\"resultType\":\"{kind}\",\"result\":["), "]}"),
+    };
+    let between = parts.len().saturating_sub(1);
+    let length = head.len() + parts.iter().map(Vec::len).sum::<usize>() + between + tail.len();
     PyBytes::new_with(py, length, |bytes| {
-        bytes[0] = b'[';
-        let mut at = 1;
-        for (i, part) in parts.iter().enumerate() {
+        let mut left = bytes;
+        let mut put = |text: &[u8]| {
+            let (here, rest) = std::mem::take(&mut left).split_at_mut(text.len());
+            here.copy_from_slice(text);
+            left = rest;
+        };
+        put(head.as_bytes());
+        for (i, part) in parts.iter_mut().enumerate() {
             if i > 0 {
-                bytes[at] = b',';
-                at += 1;
+                put(b",");
             }
-            bytes[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
+            put(part);
+            // Large results are not there twice for longer than need be.
+            *part = Vec::new();
         }
-        bytes[at] = b']';
+        put(tail.as_bytes());
         Ok(())
     })
 }
@@ -289,7 +297,7 @@ fn check_length(what: &str, got: usize, want: usize) -> PyResult<()> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (labels, times, values, present, histograms = None))]
+#[pyo3(signature = (labels, times, values, present, histograms = None, *, kind = ""))]
 fn matrix_json<'py>(
     py: Python<'py>,
     labels: &LabelSets,
@@ -297,6 +305,7 @@ fn matrix_json<'py>(
     values: PyReadonlyArray2<'py, f64>,
     present: PyReadonlyArray2<'py, bool>,
     histograms: Option<&PyHistograms>,
+    kind: &str,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (times, values, present) = (times.as_array(), values.as_array(), present.as_array());
     check_length("values", values.nrows(), labels.sets.len())?;
@@ -314,11 +323,11 @@ fn matrix_json<'py>(
             push_points(out, there.map(|((time, value), _)| (*time, *value)), histograms)
         })
     });
-    array(py, parts)
+    array(py, kind, parts)
 }
 
 #[pyfunction]
-#[pyo3(signature = (labels, offsets, timestamps, values, histograms = None))]
+#[pyo3(signature = (labels, offsets, timestamps, values, histograms = None, *, kind = ""))]
 fn samples_json<'py>(
     py: Python<'py>,
     labels: &LabelSets,
@@ -326,6 +335,7 @@ fn samples_json<'py>(
     timestamps: PyReadonlyArray1<'py, i64>,
     values: PyReadonlyArray1<'py, f64>,
     histograms: Option<&PyHistograms>,
+    kind: &str,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (offsets, timestamps, values) = (offsets.as_array(), timestamps.as_array(), values.as_array());
     check_length("offsets", offsets.len(), labels.sets.len() + 1)?;
@@ -340,7 +350,7 @@ fn samples_json<'py>(
             push_points(out, range.map(|at| (timestamps[at], values[at])), histograms)
         })
     });
-    array(py, parts)
+    array(py, kind, parts)
 }
 
 #[pyfunction]

@@ -13,6 +13,7 @@ pub mod sums;
 pub mod windows;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Cells that are worth a thread.
 const CELLS_A_THREAD: usize = 1 << 15;
@@ -27,11 +28,17 @@ pub struct Rows<'a> {
     pub present: &'a mut [bool],
 }
 
+/// How many threads do work that is worth so many.
+pub fn threads(worth: usize) -> usize {
+    // Asking costs as much as a small query: it reads files.
+    static MOST: OnceLock<usize> = OnceLock::new();
+    let most = MOST.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()).min(MOST_THREADS));
+    worth.clamp(1, *most)
+}
+
 /// Calls `work` with all rows, or on threads with a share of them each.
 pub fn share(rows: Rows<'_>, work: impl Fn(Rows<'_>) + Sync) {
-    let cells = rows.values.len();
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = (cells / CELLS_A_THREAD).min(cores).clamp(1, MOST_THREADS).min(rows.range.len().max(1));
+    let threads = threads(rows.values.len() / CELLS_A_THREAD).min(rows.range.len().max(1));
     if threads < 2 {
         return work(rows);
     }

@@ -1,6 +1,6 @@
 //! Functions of the values of a window: `sum_over_time` and its like, and what a selector sees.
 
-use super::sums::{mean, Sum};
+use super::sums::{mean_of, sum_of, Sum};
 use super::windows::{each_series, each_window, Grid, Samples};
 use super::Rows;
 use crate::tsdb::STALE_BITS;
@@ -15,12 +15,8 @@ pub fn run(function: &str, samples: Samples<'_>, grid: Grid<'_>, rows: Rows<'_>)
         "last_over_time" => each_window(samples, grid, rows, |_, values| values.last().copied()),
         "ts_of_first_over_time" => each_window(samples, grid, rows, |times, _| times.first().and_then(|t| seconds(*t))),
         "ts_of_last_over_time" => each_window(samples, grid, rows, |times, _| times.last().and_then(|t| seconds(*t))),
-        "sum_over_time" => each_window(samples, grid, rows, |_, values| {
-            let mut sum = Sum::default();
-            values.iter().for_each(|v| sum.add(*v));
-            Some(sum.result())
-        }),
-        "avg_over_time" => each_window(samples, grid, rows, |_, values| Some(mean(values.iter().copied()))),
+        "sum_over_time" => each_window(samples, grid, rows, |_, values| Some(sum_of(values))),
+        "avg_over_time" => each_window(samples, grid, rows, |_, values| Some(mean_of(values))),
         "max_over_time" => each_window(samples, grid, rows, |_, values| values.iter().copied().reduce(f64::max)),
         "min_over_time" => each_window(samples, grid, rows, |_, values| values.iter().copied().reduce(f64::min)),
         "stddev_over_time" => each_window(samples, grid, rows, |_, values| Some(variance(values).sqrt())),

@@ -29,6 +29,38 @@ impl Sum {
     }
 }
 
+/// The same without a branch for each term, which is faster; where it is not finite it is not to be used.
+fn quick(values: &[f64]) -> Sum {
+    let mut sum = Sum::default();
+    for term in values {
+        let after = sum.total + term;
+        let taken = after - sum.total;
+        sum.lost += (sum.total - (after - taken)) + (term - taken);
+        sum.total = after;
+    }
+    sum
+}
+
+/// The sum of a window.
+pub fn sum_of(values: &[f64]) -> f64 {
+    let sum = quick(values);
+    if sum.total.is_finite() && sum.lost.is_finite() {
+        return sum.total + sum.lost;
+    }
+    let mut sum = Sum::default();
+    values.iter().for_each(|value| sum.add(*value));
+    sum.result()
+}
+
+/// The mean of a window.
+pub fn mean_of(values: &[f64]) -> f64 {
+    let (sum, count) = (quick(values), values.len() as f64);
+    if sum.total.is_finite() && sum.lost.is_finite() {
+        return sum.total / count + sum.lost / count;
+    }
+    mean(values.iter().copied())
+}
+
 /// The mean of values, of which there is at least one; incremental from where the sum would overflow.
 pub fn mean(mut values: impl Iterator<Item = f64>) -> f64 {
     let mut sum = Sum { total: values.next().unwrap_or(f64::NAN), lost: 0.0 };

@@ -305,7 +305,7 @@ impl Gathered {
     }
 
     fn give_values(&mut self, found: &mut Found<'_>) -> Result<()> {
-        self.parts.sort_by_key(|p| p.0);
+        self.parts.sort_unstable_by_key(|p| (p.0, p.2));
         for (series, times, values, count) in self.parts.drain(..) {
             found.add(series, &self.times[times..times + count], &self.values[values..values + count])?;
         }
