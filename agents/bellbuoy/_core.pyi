@@ -399,16 +399,40 @@ def read_exposition(
 def spared_by_no_proxy(no_proxy: str, host: str, port: int) -> bool:
     """Whether `no_proxy` says to reach the host without a proxy; this machine always is."""
 
+def window_function(
+    function: str,
+    offsets: NDArray[np.int64],
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float64],
+    ends: NDArray[np.int64],
+    range_ms: int,
+    first: int,
+    out: NDArray[np.float64],
+    present: NDArray[np.bool_],
+) -> None:
+    """A function of each window `end - range_ms < t <= end`, by its name in PromQL; "" is the newest fresh value.
+
+    Of the series from `first` on, as many as `out` and `present` [series, steps] have rows; both must be zeros.
+    """
+
+def aggregate_groups(
+    operator: str, groups: NDArray[np.int64], count: int, values: NDArray[np.float64], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """sum, avg, count, min, max or group of the rows of each group, of which there are `count`; [groups, steps]."""
+
 def matrix_json(
     labels: LabelSets,
     times: NDArray[np.int64],
     values: NDArray[np.float64],
     present: NDArray[np.bool_],
     histograms: Histograms | None = None,
+    *,
+    kind: str = "",
 ) -> bytes:
     """`[{"metric":{…},"values":[[t,"v"],…],"histograms":[[t,{…}],…]},…]` of a range query.
 
-    Values and present are [series, steps]. Empty series are left out, and so is each list that is empty.
+    Values and present are [series, steps]. Empty series are left out, and so is each list that is empty. With a `kind`
+    it is the whole result, `{"resultType":"KIND","result":[…]}`.
     """
 
 def vector_json(
@@ -422,5 +446,7 @@ def samples_json(
     timestamps: NDArray[np.int64],
     values: NDArray[np.float64],
     histograms: Histograms | None = None,
+    *,
+    kind: str = "",
 ) -> bytes:
     """The same as `matrix_json` of a range vector, as a Selection holds it."""

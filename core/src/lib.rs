@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod json;
 pub mod labels;
 pub mod pattern;
+pub mod promql;
 pub mod relabel;
 pub mod scrape;
 pub mod tsdb;
@@ -21,6 +22,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     pattern::register(m)?;
     histogram::python::register(m)?;
     json::register(m)?;
+    promql::python::register(m)?;
     relabel::register(m)?;
     scrape::register(m)?;
     tsdb::python::register(m)?;

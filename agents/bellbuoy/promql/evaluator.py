@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from bellbuoy.exposition import go_number
-from bellbuoy.promql import grouping, labelling, matching, rates
+from bellbuoy.promql import fused, grouping, labelling, matching, rates
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import KEEPS_NAME, TIMED, Kernel, Value, call
 from bellbuoy.promql.errors import ExecutionError
@@ -161,10 +161,9 @@ class Evaluator:
             return self._smoothed(expr, ends)
         plain = expr is self.query.plain
         samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True, plain=plain)
-        index, present = latest(samples, ends, lookback)
         if len(samples.timestamps) == 0:
             return empty(len(ends))
-        values = samples.values[index]
+        values, present = fused.latest(samples, ends, lookback, self.query.check)
         return Vector(samples.labels, values, present, samples.drop_name, samples.histograms).compact()
 
     def _smoothed(self, expr: VectorSelector, ends: Ints) -> Vector:
@@ -326,6 +325,7 @@ class Evaluator:
         return value
 
     def over(self, expr: Call, argument: Expr, kernel: Kernel) -> Vector:
+        kernel = fused.kernel(expr.function, kernel)
         return self.map(self.windows(argument), kernel, drop_name=expr.function not in KEEPS_NAME)
 
     def map(self, windows: Windows, kernel: Kernel, *, drop_name: bool) -> Vector:
@@ -336,10 +336,13 @@ class Evaluator:
             return empty(steps)
         if count * steps > self.query.max_samples:
             raise ExecutionError(TOO_MANY)
-        values, present = np.empty((count, steps)), np.empty((count, steps), np.bool_)
-        for block in windows.blocks():
-            self.query.check()
-            values[block.rows], present[block.rows] = kernel(block)
+        if isinstance(kernel, fused.Fused) and kernel.takes(windows):
+            values, present = kernel.whole(windows, self.query.check)
+        else:
+            values, present = np.empty((count, steps)), np.empty((count, steps), np.bool_)
+            for block in windows.blocks():
+                self.query.check()
+                values[block.rows], present[block.rows] = kernel(block)
         names = np.ones(count, np.bool_) if drop_name else samples.drop_name
         return Vector(samples.labels, values, present, names).compact()
 

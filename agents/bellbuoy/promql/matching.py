@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bellbuoy import _core
 from bellbuoy._core import LabelSets
 from bellbuoy.labels import is_legacy_label_name
 from bellbuoy.promql.errors import ExecutionError
@@ -92,9 +93,9 @@ class _Signatures:
 
     def present(self, groups: Ints, vector: Vector) -> Ints:
         """How many series each group has at each step."""
-        counts = np.zeros((self.count, vector.steps), np.int64)
-        np.add.at(counts, groups, vector.present)
-        return counts
+        values, present = np.ascontiguousarray(vector.values), np.ascontiguousarray(vector.present)
+        counts, _ = _core.aggregate_groups("count", groups, self.count, values, present)
+        return counts.astype(np.int64)
 
 
 def between_vectors(expr: Binary, left: Vector, right: Vector) -> Vector:

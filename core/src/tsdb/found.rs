@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::tombstones::{is_deleted, Spans, Tombstones};
-use super::{is_absent, Result, StorageError, NAN_BITS};
+use super::{is_absent, memory, Result, StorageError, NAN_BITS};
 use crate::histogram::{mark, marked, Histogram};
 use crate::labels::Labels;
 
@@ -48,6 +48,7 @@ pub struct Selected {
 }
 
 /// Samples of one series from one place, in time order: where they lie among all that was found.
+#[derive(Clone, Copy)]
 struct Piece {
     series: usize,
     start: usize,
@@ -91,6 +92,13 @@ impl<'a> Found<'a> {
     /// Makes room for so many series.
     pub fn expect(&mut self, series: usize) {
         self.by_labels.reserve(series);
+    }
+
+    /// Makes room for so many samples more.
+    pub fn reserve(&mut self, more: usize) {
+        let more = more.min(self.budget.limit.saturating_sub(self.times.len()));
+        memory::reserve(&mut self.times, more);
+        memory::reserve(&mut self.values, more);
     }
 
     pub fn series(&mut self, labels: Labels) -> usize {
@@ -182,6 +190,28 @@ impl<'a> Found<'a> {
     }
 }
 
+/// Brings pieces into the order of series, and of their first times within each: by counting, since there are many and
+/// those of a series were mostly found in order.
+fn by_series(pieces: &mut Vec<Piece>, count: usize, times: &[i64]) {
+    let mut ends = vec![0; count + 1];
+    pieces.iter().for_each(|p| ends[p.series + 1] += 1);
+    for i in 0..count {
+        ends[i + 1] += ends[i];
+    }
+    let mut order = vec![0; pieces.len()];
+    for (i, piece) in pieces.iter().enumerate() {
+        order[ends[piece.series]] = i;
+        ends[piece.series] += 1;
+    }
+    let mut sorted: Vec<Piece> = order.into_iter().map(|i| pieces[i]).collect();
+    for parts in sorted.chunk_by_mut(|a, b| a.series == b.series) {
+        if parts.windows(2).any(|w| times[w[0].start] > times[w[1].start]) {
+            parts.sort_by_key(|p| times[p.start]);
+        }
+    }
+    *pieces = sorted;
+}
+
 /// The pieces of each series in time order, one series after the other. Often they were found so.
 pub fn assemble(found: Found<'_>) -> Selected {
     let Found { by_labels, mut pieces, times, values, histograms, .. } = found;
@@ -191,9 +221,9 @@ pub fn assemble(found: Found<'_>) -> Selected {
     let in_order = pieces.windows(2).all(|w| follows(&w[0], &w[1]));
     let mut out = Selected { offsets: vec![0], histograms, ..Selected::default() };
     if !in_order {
-        pieces.sort_by_key(|p| (p.series, times[p.start]));
-        out.times.reserve(times.len());
-        out.values.reserve(times.len());
+        by_series(&mut pieces, labels.len(), &times);
+        memory::reserve(&mut out.times, times.len());
+        memory::reserve(&mut out.values, times.len());
     }
     for parts in pieces.chunk_by(|a, b| a.series == b.series) {
         out.labels.extend(labels[parts[0].series].take());

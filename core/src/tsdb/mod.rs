@@ -13,7 +13,8 @@
 //! * `disk`: every change of files and names, and what makes them durable.
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
 //! * `tombstones`: what was deleted.
-//! * `storage`: opens, replays, commits, retires. `select`, `found`: finds series, reads and gathers their samples.
+//! * `storage`: opens, replays, commits, retires. `select`, `gather`, `found`: finds series, reads
+//!   their chunks, puts samples together.
 //! * `memory`: what was freed goes back.
 //! * `inspect`: the files as they lie, whole or not. `survey`: the series in them, and what each takes.
 //! * `extract`: what one block holds.
@@ -33,6 +34,7 @@ pub mod exemplars;
 pub mod extract;
 pub mod found;
 pub mod frame;
+pub mod gather;
 pub mod group;
 pub mod inspect;
 pub mod leaf;

@@ -16,6 +16,7 @@ use super::chunk::{within, Reading};
 use super::codec::Decoder;
 use super::columns::{Column, ColumnSet};
 use super::found::{assemble, Budget, Found, Selected};
+use super::gather::read_groups;
 use super::group::{Group, GroupView};
 use super::loose::{LooseSeries, LooseView};
 use super::matcher::Selector;
@@ -28,7 +29,7 @@ use crate::labels::{Labels, Str, NAME};
 type Matched = Vec<(u32, u64)>;
 
 /// What a selector says of column sets, remembered for one query.
-struct SetIndex<'a> {
+pub struct SetIndex<'a> {
     selector: &'a Selector,
     /// By address; the set is held, so that no other can take it.
     known: HashMap<usize, (Arc<ColumnSet>, Matched), FxBuildHasher>,
@@ -54,7 +55,7 @@ impl SetIndex<'_> {
     }
 
     /// The columns of a set that match for a target that satisfies these matchers. The set is one that was met.
-    fn wanted(&self, set: &Arc<ColumnSet>, satisfied: u64) -> impl Iterator<Item = u32> + '_ {
+    pub fn wanted(&self, set: &Arc<ColumnSet>, satisfied: u64) -> impl Iterator<Item = u32> + '_ {
         let known = self.known.get(&address(set)).map_or(&[][..], |known| &known.1);
         known.iter().filter(move |m| m.1 & !satisfied == 0).map(|m| m.0)
     }
@@ -65,7 +66,7 @@ fn address<T>(shared: &Arc<T>) -> usize {
 }
 
 /// A group, which of the matchers its labels satisfy, and its chunks.
-type PicturedGroup = (Arc<Group>, u64, GroupView);
+pub type PicturedGroup = (Arc<Group>, u64, GroupView);
 
 /// All that a query has to look at, taken at one moment: no compaction moves samples in between.
 struct Picture {
@@ -95,48 +96,6 @@ fn picture(inner: &Inner, index: &mut SetIndex<'_>, start: i64, end: i64) -> Pic
     let matching = inner.loose.candidates(selector.metric()).into_iter().filter(|s| selector.matches(&s.labels));
     let loose = matching.map(|s| (s.view(start, end), s)).map(|(view, s)| (s, view)).collect();
     Picture { blocks, groups, loose, start: first }
-}
-
-/// The columns of a group that are read, in the set of the chunk that is being read, and their series as far as they are
-/// known.
-struct GroupReader<'a> {
-    group: &'a Group,
-    satisfied: u64,
-    set: Option<&'a Arc<ColumnSet>>,
-    columns: Vec<u32>,
-    series: Vec<Option<usize>>,
-    /// The series of columns of any set.
-    met: HashMap<*const Column, usize, FxBuildHasher>,
-}
-
-impl<'a> GroupReader<'a> {
-    fn new(group: &'a Group, satisfied: u64) -> GroupReader<'a> {
-        GroupReader { group, satisfied, set: None, columns: Vec::new(), series: Vec::new(), met: HashMap::default() }
-    }
-
-    fn turn_to(&mut self, set: &'a Arc<ColumnSet>, index: &SetIndex<'_>) {
-        if self.set.is_some_and(|known| Arc::ptr_eq(known, set)) {
-            return;
-        }
-        self.set = Some(set);
-        self.columns = index.wanted(set, self.satisfied).collect();
-        let met = |column: &u32| self.met.get(&Arc::as_ptr(&set.columns[*column as usize])).copied();
-        self.series = self.columns.iter().map(met).collect();
-    }
-
-    fn add(&mut self, found: &mut Found<'_>, at: usize, times: &[i64], values: &[f64]) -> Result<()> {
-        let (Some(set), Some(known)) = (self.set, self.series.get_mut(at)) else { return Ok(()) };
-        if known.is_none() && values.iter().all(|v| is_absent(*v)) {
-            return Ok(());
-        }
-        let series = *known.get_or_insert_with(|| {
-            let column = &set.columns[self.columns[at] as usize];
-            let series = found.series(column.series(&self.group.labels));
-            self.met.insert(Arc::as_ptr(column), series);
-            series
-        });
-        found.add(series, times, values)
-    }
 }
 
 /// All samples with start <= t <= end of the series that match.
@@ -205,64 +164,6 @@ fn in_parts<'a, T: Sync>(
     })
 }
 
-/// Groups whose chunks are fetched at once, ahead of their use.
-const FETCHED_GROUPS: usize = 8;
-
-fn read_groups(groups: &[PicturedGroup], index: &SetIndex<'_>, start: i64, end: i64, found: &mut Found<'_>) -> Result<()> {
-    let (mut decoder, mut times) = (Decoder::default(), Vec::new());
-    found.expect(groups.len());
-    for batch in groups.chunks(FETCHED_GROUPS) {
-        fetch(batch, index);
-        for (group, satisfied, view) in batch {
-            let mut reader = GroupReader::new(group, *satisfied);
-            for chunk in &view.sealed {
-                let Some(set) = &chunk.set else { continue };
-                reader.turn_to(set, index);
-                let opened = chunk.open_with(&mut decoder, std::mem::take(&mut times))?;
-                let rows = within(&opened.times, start, end);
-                let slots = opened.slots(&reader.columns);
-                let mut added = Ok(());
-                opened.read(slots.iter().map(|s| s.1), Reading::Mapped, &mut decoder, &mut |at, values| {
-                    if added.is_ok() {
-                        added = reader.add(found, slots[at].0, &opened.times[rows.clone()], &values[rows.clone()]);
-                    }
-                })?;
-                added?;
-                times = opened.times;
-            }
-            if let Some((open, set)) = view.open.as_ref().and_then(|o| o.set().map(|s| (o, s))) {
-                reader.turn_to(set, index);
-                let rows = within(open.times(), start, end);
-                let values = open.read(&reader.columns, rows.clone(), &mut decoder)?;
-                for (at, values) in values.chunks_exact(rows.len().max(1)).enumerate() {
-                    reader.add(found, at, &open.times()[rows.clone()], values)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Touches what reading these groups will need, all at once: one after the other, each byte would be waited for. What says
-/// where the rest lies comes first.
-fn fetch(groups: &[PicturedGroup], index: &SetIndex<'_>) {
-    let mut touched = 0;
-    for places in [true, false] {
-        for (_, satisfied, view) in groups {
-            let first = |set: &Arc<ColumnSet>| index.wanted(set, *satisfied).next();
-            for chunk in &view.sealed {
-                if let Some((set, column)) = chunk.set.as_ref().and_then(|set| Some((set, first(set)?))) {
-                    touched ^= chunk.touch(column as usize, set.len(), places);
-                }
-            }
-            if let Some((open, column)) = view.open.as_ref().and_then(|open| Some((open, first(open.set()?)?))) {
-                touched ^= open.touch(column as usize, places);
-            }
-        }
-    }
-    std::hint::black_box(touched);
-}
-
 /// A column of a block's group that matches.
 struct Want {
     /// Its first run's number in the packs.
@@ -299,6 +200,12 @@ fn read_columns(block: &Block, index: &Index, wants: &[Want], start: i64, end: i
     let mut reader = PackReader::new(block, index);
     found.expect(wants.len());
     let mut values = Vec::new();
+    let mut rows: HashMap<usize, usize, FxBuildHasher> = HashMap::default();
+    let mut rows_of = |want: &Want| {
+        let runs = &index.groups[want.group].runs;
+        *rows.entry(want.group).or_insert_with(|| runs.iter().map(|run| within(&run.times, start, end).len()).sum())
+    };
+    found.reserve(wants.iter().map(&mut rows_of).sum());
     for want in wants {
         let group = &index.groups[want.group];
         let mut series = None;
