@@ -219,11 +219,12 @@ class Histograms:
     def subtract(
         self, numbers: NDArray[np.int64], other: Histograms, other_numbers: NDArray[np.int64]
     ) -> tuple[Histograms, NDArray[np.uint16]]:
-        """Differences in pairs, hints as those of sums: the operator's result is made a gauge by who calls. Flags as above."""
+        """Differences in pairs, with the hints that sums have; who wants gauges calls `with_hints`. Flags as above."""
 
-    def equal(self, numbers: NDArray[np.int64], other: Histograms, other_numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether pairs are bit for bit the same but for hints, as `==` has it. Empty buckets count; spans may be cut
-        differently."""
+    def equal(
+        self, numbers: NDArray[np.int64], other: Histograms, other_numbers: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Whether pairs are bit for bit the same but for hints. Empty buckets count: compare what was compacted."""
 
     def resets(self, numbers: NDArray[np.int64], previous: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether the counter was reset between each and the one that was previous; hints are believed."""
@@ -235,7 +236,7 @@ class Histograms:
         fractions: NDArray[np.float64],
         is_counter: NDArray[np.bool_],
     ) -> tuple[Histograms, NDArray[np.uint16]]:
-        """What lies between two at a fraction of the way, which is neither 0 nor 1; a counter that was reset comes from 0.
+        """What lies between two at a fraction of the way, neither 0 nor 1; a counter that was reset comes from 0.
 
         Flags: INCOMPATIBLE, RECONCILED (in the difference), RECONCILED_SUM (in the sum).
         """
@@ -265,9 +266,9 @@ class Histograms:
     ) -> tuple[Histograms, NDArray[np.uint16]]:
         """For each window `numbers[low[i]:high[i]]` of at least two, how much it grew; of `rate`, `increase`, `delta`.
 
-        Without extrapolation: that is for `scale`. A gauge, compacted. `start_resets[j]` says that the start timestamp of
-        `numbers[j]` tells of a reset since `numbers[j - 1]`. Flags: INCOMPATIBLE, RECONCILED, RECONCILED_SUM, GAUGE,
-        NOT_GAUGE.
+        Without extrapolation: that is for `scale`. A gauge, compacted. `start_resets[j]` says that the start timestamp
+        of `numbers[j]` tells of a reset since `numbers[j - 1]`. Flags: INCOMPATIBLE, RECONCILED, RECONCILED_SUM,
+        GAUGE, NOT_GAUGE.
         """
 
     def extended_rate(
