@@ -72,7 +72,8 @@ def combine(base: Vector, times: Vector, matchers: Sequence[Matcher], exempt: Se
     if not rows:
         return empty(base.steps)
     index = np.array(rows, np.int64)
-    return Vector(LabelSets.from_dicts(sets), base.values[index], np.stack(masks), base.drop_name[index])
+    parts = base.values[index], np.stack(masks), base.drop_name[index]
+    return Vector(LabelSets.from_dicts(sets), *parts, base.histograms)
 
 
 def _target(labels: dict[str, str]) -> tuple[str, ...]:
