@@ -260,15 +260,14 @@ class Histograms:
         numbers: NDArray[np.int64],
         low: NDArray[np.int64],
         high: NDArray[np.int64],
+        resets: NDArray[np.bool_],
         *,
         is_counter: bool,
-        start_resets: NDArray[np.bool_] | None = None,
     ) -> tuple[Histograms, NDArray[np.uint16]]:
         """For each window `numbers[low[i]:high[i]]` of at least two, how much it grew; of `rate`, `increase`, `delta`.
 
-        Without extrapolation: that is for `scale`. A gauge, compacted. `start_resets[j]` says that the start timestamp
-        of `numbers[j]` tells of a reset since `numbers[j - 1]`. Flags: INCOMPATIBLE, RECONCILED, RECONCILED_SUM,
-        GAUGE, NOT_GAUGE.
+        Without extrapolation: that is for `scale`. A gauge, compacted. `resets[j]` says that there was a reset between
+        `numbers[j - 1]` and `numbers[j]`. Flags: INCOMPATIBLE, RECONCILED, RECONCILED_SUM, GAUGE, NOT_GAUGE.
         """
 
     def extended_rate(
