@@ -157,6 +157,8 @@ class Native:
 
 def number(text: str) -> float:
     """A number of Go: decimal, hexadecimal, infinite or none."""
+    if text[0] in "+-":
+        return number(text[1:]) * (-1.0 if text[0] == "-" else 1.0)
     try:
         return float(int(text, 0))
     except ValueError:

@@ -15,7 +15,7 @@ from bellbuoy.promql.elementwise import binary
 from bellbuoy.promql.errors import ExecutionError
 from bellbuoy.promql.lexer import quote
 from bellbuoy.promql.native import Operation, Side
-from bellbuoy.promql.nodes import COMPARISONS, TRIMS, Binary, Matching
+from bellbuoy.promql.nodes import COMPARISONS, SAME_METRIC, TRIMS, Binary, Matching
 from bellbuoy.promql.values import METADATA, Floats, Ints, Mask, Scalar, Vector, empty, merge_equal, stack
 
 _MANY_TO_ONE = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
@@ -39,7 +39,8 @@ def with_scalar(expr: Binary, left: Vector | Scalar, right: Vector | Scalar, not
     present = vector.present & ~outcome.failed
     if filters:
         return vector.with_values(vector.values, present & outcome.holds)
-    return replace(vector.with_values(outcome.values, present, drop_name=True), histograms=outcome.histograms)
+    drop_name = expr.operator not in TRIMS
+    return replace(vector.with_values(outcome.values, present, drop_name=drop_name), histograms=outcome.histograms)
 
 
 def _matrix(side: Vector | Scalar) -> Floats:
@@ -192,7 +193,8 @@ class _Pairs:
             values, holds, histograms = outcome.values, outcome.holds, outcome.histograms
             filtered = values
         if expr.operator not in COMPARISONS:
-            return _Part(Vector(labels, values, met, drop_name, histograms), met, groups)
+            names = np.zeros(len(labels), np.bool_)
+            return _Part(Vector(labels, values, met, names, histograms), met, groups)
         if expr.returns_bool:
             return _Part(Vector(labels, values, met, np.ones(len(labels), np.bool_)), met, groups)
         kept = Vector(labels, filtered, met & holds, np.zeros(len(labels), np.bool_), histograms)
@@ -202,7 +204,7 @@ class _Pairs:
 def _labels(expr: Binary, many: LabelSets, one: LabelSets) -> LabelSets:
     """The result's labels: the many side's, or those matched on, and what group_left or group_right includes."""
     matching = expr.matching
-    labels = many if expr.operator in COMPARISONS else many.drop(METADATA)
+    labels = many if expr.operator in SAME_METRIC else many.drop(METADATA)
     if matching.group is None:
         names = list(matching.labels)
         labels = labels.keep(names) if matching.on else labels.drop(names)

@@ -19,6 +19,7 @@ from bellbuoy.promql.nodes import Expr
 from bellbuoy.promql.values import Floats, Ints, Mask, marks, numbers_of
 from bellbuoy.promql.windows import GAUGE_HINT, Block, Samples
 
+CUSTOM_SCHEMA = -53
 Found = tuple[Mask, Histograms]
 """Windows, and a histogram for each of them, row by row."""
 Native = Callable[["Share"], Found]
@@ -351,6 +352,11 @@ def interpolated(share: Share) -> Found:
     def numbers(where: Mask, index: Ints) -> Ints:
         return numbers_of(samples.values[index[where]])
 
+    custom = histograms.schemas() == CUSTOM_SCHEMA
+    unlike = custom[numbers(between, before)] != custom[numbers(between, after)]
+    for metric in share.metrics(share.where(between, unlike)):
+        share.notes.mixed_buckets(share.expr, metric)
+    between = share.where(between, ~unlike)
     earlier, later = numbers(between, before), numbers(between, after)
     hints = histograms.hints()
     is_counter = (hints[earlier] != GAUGE_HINT) | (hints[later] != GAUGE_HINT)

@@ -15,6 +15,8 @@ from bellbuoy.promql.functions import FUNCTIONS, ValueType
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 TRIMS = frozenset({"</", ">/"})
+SAME_METRIC = COMPARISONS | TRIMS
+"""What leaves a value that is still of its metric, so that the name stays."""
 
 
 @dataclass(frozen=True)
