@@ -112,8 +112,8 @@ impl View<'_> {
             return if may_be_nan { (f64::NAN, Doubts { nan: true, ..sure }) } else { (bucket.upper, sure) };
         }
         let within = if forward { rank - (count - bucket.count) } else { count - rank };
-        let rest: f64 = if may_be_nan { places.map(|(_, count)| count).sum() } else { 0.0 };
-        let doubts = Doubts { skewed: may_be_nan && count + rest < self.count, ..sure };
+        let skewed = may_be_nan && places.fold(count, |all, (_, count)| all + count) < self.count;
+        let doubts = Doubts { skewed, ..sure };
         let fraction = within / bucket.count;
         if self.is_custom() || (bucket.lower <= 0.0 && bucket.upper >= 0.0) {
             return (bucket.lower + (bucket.upper - bucket.lower) * fraction, doubts);
@@ -173,7 +173,7 @@ impl View<'_> {
         }
         let mut doubts = sure;
         if self.sum.is_nan() {
-            count += buckets.map(|b| b.count).sum::<f64>();
+            count = buckets.fold(count, |all, b| all + b.count);
             doubts.nan = count < self.count;
         } else {
             count = self.count;

@@ -19,7 +19,7 @@ impl Display for General {
         let text = format!("{value:e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let exponent: i32 = exponent.parse().unwrap_or(0);
-        if value == 0.0 || (-4..21).contains(&exponent) {
+        if value == 0.0 || (-4..6).contains(&exponent) {
             return write!(out, "{value}");
         }
         let sign = if exponent < 0 { '-' } else { '+' };
