@@ -4,10 +4,12 @@
 //! end. Custom bounds are cut down to those that both have. Where the buckets are the same already, which is nearly
 //! always, nothing but numbers is touched.
 
+use std::cell::RefCell;
+
 use super::bounds::{exponential, Bucket};
 use super::float::{spare, Counted, Float, Kept};
-use super::view::{Side, View};
-use super::{indexes, Hint};
+use super::view::{Buckets, Side, View};
+use super::{indexes, Hint, Span};
 
 /// Exponential and custom buckets: there is no sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,16 +208,7 @@ impl Counted {
     fn combine(&mut self, other: Side, rests: &[f64], within: Option<(i8, f64)>, sign: f64, compensated: bool) {
         let inside = |index: i32| within.is_some_and(|(schema, threshold)| exponential(index, schema) <= threshold);
         let skipped = indexes(other.spans).take_while(|i| inside(*i)).count();
-        if skipped == 0 && rests.is_empty() && self.spans[..] == *other.spans {
-            if compensated {
-                for (place, (count, rest)) in self.counts.iter_mut().zip(&mut self.rests).enumerate() {
-                    let mut kept = Kept { value: *count, rest: *rest };
-                    kept.add(sign * other.counts.get(place));
-                    (*count, *rest) = (kept.value, kept.rest);
-                }
-            } else {
-                other.counts.zip(&mut self.counts, |mine, theirs| *mine += sign * theirs);
-            }
+        if skipped == 0 && rests.is_empty() && self.combine_spans(other, sign, compensated) {
             return;
         }
         spare(|merged| {
@@ -244,4 +237,69 @@ impl Counted {
             std::mem::swap(self, merged);
         });
     }
+
+    /// As `combine`, a span at a time; false where the other has buckets that are not here.
+    fn combine_spans(&mut self, other: Side, sign: f64, compensated: bool) -> bool {
+        if self.spans[..] == *other.spans {
+            self.combine_from(0, other.counts, sign, compensated);
+            return true;
+        }
+        PLACES.with_borrow_mut(|places| {
+            if !self.contains(other.spans, places) {
+                return false;
+            }
+            let mut from = 0;
+            for (place, span) in places.iter().zip(other.spans) {
+                let to = (from + span.length as usize).min(other.counts.len());
+                self.combine_from(*place, other.counts.slice(from..to), sign, compensated);
+                from = to;
+            }
+            true
+        })
+    }
+
+    /// Whether each of these spans lies within one of those here, and where.
+    fn contains(&self, spans: &[Span], places: &mut Vec<usize>) -> bool {
+        fn reach(spans: &[Span]) -> impl Iterator<Item = std::ops::Range<i64>> + '_ {
+            let mut next = 0;
+            spans.iter().map(move |span| {
+                let start = next + i64::from(span.offset);
+                next = start + i64::from(span.length);
+                start..next
+            })
+        }
+        places.clear();
+        let mut mine = reach(&self.spans);
+        let (mut current, mut place) = (0..0, 0);
+        for theirs in reach(spans) {
+            while current.end < theirs.end {
+                place += (current.end - current.start) as usize;
+                match mine.next() {
+                    Some(next) => current = next,
+                    None => return false,
+                }
+            }
+            if current.start > theirs.start {
+                return false;
+            }
+            places.push(place + (theirs.start - current.start) as usize);
+        }
+        true
+    }
+
+    /// Adds as many counts, from this place on.
+    fn combine_from(&mut self, place: usize, counts: Buckets, sign: f64, compensated: bool) {
+        let Some(mine) = self.counts.get_mut(place..) else { return };
+        if !compensated {
+            return counts.zip(mine, |mine, theirs| *mine += sign * theirs);
+        }
+        let Some(rests) = self.rests.get_mut(place..) else { return };
+        counts.zip2(mine, rests, |mine, rest, theirs| {
+            let mut kept = Kept { value: *mine, rest: *rest };
+            kept.add(sign * theirs);
+            (*mine, *rest) = (kept.value, kept.rest);
+        });
+    }
 }
+
+thread_local!(static PLACES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) });

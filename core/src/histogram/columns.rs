@@ -15,7 +15,7 @@ use super::python::PyHistogram;
 use super::resets;
 use super::sums::{Summed, Summer};
 use super::view::View;
-use super::windows::{interpolate, Grower, Remarks};
+use super::windows::{interpolate, Grower, Kind, Remarks};
 use super::{Counts, Hint, Histogram, Numbers, HINTS};
 
 pub const INCOMPATIBLE: u16 = 1;
@@ -287,7 +287,13 @@ impl PyHistograms {
     fn scale(&self, py: Python<'_>, numbers: Given<'_, i64>, factors: Given<'_, f64>) -> PyResult<PyHistograms> {
         let from = self.given(&numbers)?;
         let factors = matching(&factors, "factors", from.len())?;
-        Ok(PyHistograms::changed(py, from, |at, float| float.scale(factors[at])))
+        let scaled = |(one, factor): (&&Shared, &f64)| {
+            let hint = if *factor < 0.0 { Hint::Gauge } else { one.hint };
+            let counts = Counts::Floats(one.map_numbers(|c| c * factor));
+            let (positive, negative, custom) = (one.positive.clone(), one.negative.clone(), one.custom.clone());
+            Arc::new(Histogram { hint, sum: one.sum * factor, positive, negative, custom, counts, ..***one })
+        };
+        Ok(py.detach(|| PyHistograms(from.iter().zip(factors).map(scaled).collect())))
     }
 
     fn divide(&self, py: Python<'_>, numbers: Given<'_, i64>, divisors: Given<'_, f64>) -> PyResult<PyHistograms> {
@@ -402,8 +408,11 @@ impl PyHistograms {
         let resets = matching(&resets, "resets", all.len())?;
         let (out, flags): (Vec<_>, Vec<_>) = py.detach(|| {
             let mut grower = Grower::default();
+            let kind = |h: &&Shared| Kind { schema: h.schema, is_gauge: h.hint == Hint::Gauge };
+            let kinds: Vec<Kind> = all.iter().map(kind).collect();
             let make = |window: std::ops::Range<usize>| {
-                let (grown, remarks) = grower.growth(&all[window.clone()], &resets[window], is_counter);
+                let (of, kinds, resets) = (&all[window.clone()], &kinds[window.clone()], &resets[window]);
+                let (grown, remarks) = grower.growth(of, kinds, resets, is_counter);
                 (grown, remarked(remarks))
             };
             windows.into_iter().map(make).unzip()

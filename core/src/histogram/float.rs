@@ -19,14 +19,11 @@ pub struct Kept {
 impl Kept {
     #[inline(always)]
     pub fn add(&mut self, by: f64) {
+        // Without a branch, so that a compiler can do several at once.
         let sum = self.value + by;
-        if sum.is_infinite() {
-            self.rest = 0.0;
-        } else if self.value.abs() >= by.abs() {
-            self.rest += (self.value - sum) + by;
-        } else {
-            self.rest += (by - sum) + self.value;
-        }
+        let (large, small) = if self.value.abs() >= by.abs() { (self.value, by) } else { (by, self.value) };
+        let rest = self.rest + ((large - sum) + small);
+        self.rest = if sum.is_infinite() { 0.0 } else { rest };
         self.value = sum;
     }
 

@@ -152,9 +152,13 @@ impl<T: Copy + Default + PartialEq> Numbers<T> {
 impl Histogram {
     /// The counts as a query has them.
     pub fn numbers(&self) -> Numbers<f64> {
+        self.map_numbers(|c| c)
+    }
+
+    fn map_numbers(&self, change: impl Fn(f64) -> f64) -> Numbers<f64> {
         match &self.counts {
-            Counts::Integers(n) => n.map(|c| c as f64),
-            Counts::Floats(n) => n.clone(),
+            Counts::Integers(n) => n.map(|c| change(c as f64)),
+            Counts::Floats(n) => n.map(change),
         }
     }
 

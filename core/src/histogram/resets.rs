@@ -21,7 +21,7 @@ pub fn was_reset(current: View, previous: View) -> bool {
     if current.count < previous.count {
         return true;
     }
-    if current.same_layout(&previous) && !reaches_in(&current) {
+    if current.same_layout(&previous) && !current.reaches_in() {
         return current.zero < previous.zero
             || current.positive.counts.any_below(previous.positive.counts)
             || current.negative.counts.any_below(previous.negative.counts);
@@ -42,12 +42,6 @@ pub fn was_reset(current: View, previous: View) -> bool {
         return true;
     }
     fell(current, current.positive, previous, previous.positive) || fell(current, current.negative, previous, previous.negative)
-}
-
-/// Whether the first buckets lie within the zero bucket.
-fn reaches_in(one: &View) -> bool {
-    let inside = |side: Side| side.spans.first().is_some_and(|s| exponential(s.offset, one.schema) <= one.zero_threshold);
-    !one.is_custom() && one.zero_threshold != 0.0 && (inside(one.positive) || inside(one.negative))
 }
 
 /// Whether a bucket of one side fell.

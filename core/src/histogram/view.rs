@@ -3,7 +3,9 @@
 //! What changes histograms (`float`), compares them (`resets`) or estimates from them (`quantile`) takes views, of stored
 //! histograms as well as of those that it has made itself.
 
-use super::bounds::{self, Bucket};
+use std::ops::Range;
+
+use super::bounds::{self, exponential, Bucket};
 use super::{indexes, Counts, Hint, Histogram, Span, CUSTOM_SCHEMA};
 
 /// The counts of one side's buckets.
@@ -48,6 +50,31 @@ impl<'a> Buckets<'a> {
         match self {
             Buckets::Integers(counts) => with.iter_mut().zip(counts).for_each(|(a, b)| change(a, *b as f64)),
             Buckets::Floats(counts) => with.iter_mut().zip(counts).for_each(|(a, b)| change(a, *b)),
+        }
+    }
+
+    /// Changes each two by that of the same place.
+    pub fn zip2(self, with: &mut [f64], also: &mut [f64], change: impl Fn(&mut f64, &mut f64, f64)) {
+        let both = with.iter_mut().zip(also);
+        match self {
+            Buckets::Integers(counts) => both.zip(counts).for_each(|((a, b), c)| change(a, b, *c as f64)),
+            Buckets::Floats(counts) => both.zip(counts).for_each(|((a, b), c)| change(a, b, *c)),
+        }
+    }
+
+    pub fn slice(self, range: Range<usize>) -> Buckets<'a> {
+        match self {
+            Buckets::Integers(counts) => Buckets::Integers(counts.get(range).unwrap_or(&[])),
+            Buckets::Floats(counts) => Buckets::Floats(counts.get(range).unwrap_or(&[])),
+        }
+    }
+
+    /// The differences to those of the same places.
+    pub fn minus(self, other: Buckets) -> Box<[f64]> {
+        match (self, other) {
+            (Buckets::Integers(a), Buckets::Integers(b)) => a.iter().zip(b).map(|(a, b)| *a as f64 - *b as f64).collect(),
+            (Buckets::Floats(a), Buckets::Floats(b)) => a.iter().zip(b).map(|(a, b)| a - b).collect(),
+            _ => self.iter().zip(other.iter()).map(|(a, b)| a - b).collect(),
         }
     }
 
@@ -126,6 +153,12 @@ impl View<'_> {
             && self.positive.spans == other.positive.spans
             && self.negative.spans == other.negative.spans
             && self.custom == other.custom
+    }
+
+    /// Whether the first buckets lie within the zero bucket.
+    pub fn reaches_in(&self) -> bool {
+        let inside = |side: Side| side.spans.first().is_some_and(|s| exponential(s.offset, self.schema) <= self.zero_threshold);
+        !self.is_custom() && (inside(self.positive) || inside(self.negative))
     }
 
     /// A bucket as its index says, though it may reach into the zero bucket.

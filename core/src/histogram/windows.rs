@@ -12,7 +12,7 @@ use super::arithmetic::Incompatible;
 use super::float::Float;
 use super::resets::was_reset;
 use super::view::View;
-use super::{Hint, Histogram, Span};
+use super::{Counts, Hint, Histogram, Numbers, Span, CUSTOM_SCHEMA};
 
 /// What is to be said of a rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,13 @@ pub struct Remarks {
     pub not_gauge: bool,
     /// The window has nothing to start from, or to end at.
     pub none: bool,
+}
+
+/// What has to be known of every sample in a window: beside one another, since windows overlap and there are many.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    pub schema: i8,
+    pub is_gauge: bool,
 }
 
 type Shared = Arc<Histogram>;
@@ -51,10 +58,11 @@ pub struct Grower {
 }
 
 impl Grower {
-    /// How much it grew; `resets` say of each sample whether there was a reset before it. There are at least two.
-    pub fn growth(&mut self, of: &[&Shared], resets: &[bool], is_counter: bool) -> (Shared, Remarks) {
+    /// How much it grew; of each sample `kinds` has the schema and whether it is a gauge, `resets` whether there was a
+    /// reset before it. There are at least two.
+    pub fn growth(&mut self, of: &[&Shared], kinds: &[Kind], resets: &[bool], is_counter: bool) -> (Shared, Remarks) {
         let mut remarks = Remarks::default();
-        let ([first, between @ .., last], Some(second)) = (of, of.get(1)) else {
+        let ([first, .., last], Some(second)) = (of, of.get(1)) else {
             return (Arc::new(Float::default().histogram()), Remarks { none: true, ..remarks });
         };
         let nothing = |remarks: Remarks| (Arc::clone(first), Remarks { incompatible: true, ..remarks });
@@ -72,13 +80,19 @@ impl Grower {
         }
         let mut schema = last.schema.min(previous.schema);
         if is_counter {
-            if between.iter().any(|h| view(h).is_custom() != is_custom) {
+            let between = kinds.get(1..kinds.len().saturating_sub(1)).unwrap_or(&[]);
+            if between.iter().any(|k| (k.schema == CUSTOM_SCHEMA) != is_custom) {
                 return nothing(Remarks::default());
             }
-            remarks.gauge |= between.iter().any(|h| is_gauge(h));
-            schema = between.iter().fold(schema, |s, h| s.min(h.schema));
+            remarks.gauge |= between.iter().any(|k| k.is_gauge);
+            schema = between.iter().fold(schema, |s, k| s.min(k.schema));
         } else {
             remarks.not_gauge = !is_gauge(first) || !is_gauge(last);
+        }
+        if schema == last.schema && !(is_counter && resets.iter().skip(1).any(|r| *r)) {
+            if let Some(grown) = plain_difference(view(last), previous) {
+                return (Arc::new(grown), remarks);
+            }
         }
         self.result.load(view(last), false);
         self.result.reduce(schema);
@@ -220,6 +234,29 @@ impl Grower {
         }
         Ok((any, reconciled))
     }
+}
+
+/// The difference, as a gauge, if all buckets have the same bounds and none is left empty.
+fn plain_difference(last: View, first: View) -> Option<Histogram> {
+    if !last.same_layout(&first) || last.reaches_in() {
+        return None;
+    }
+    let positive = last.positive.counts.minus(first.positive.counts);
+    let negative = last.negative.counts.minus(first.negative.counts);
+    let is_packed = |spans: &[Span]| spans.iter().skip(1).all(|s| s.offset > 0 && s.length > 0);
+    if positive.iter().chain(&negative).any(|c| *c == 0.0) || !is_packed(last.positive.spans) || !is_packed(last.negative.spans) {
+        return None;
+    }
+    Some(Histogram {
+        schema: last.schema,
+        hint: Hint::Gauge,
+        zero_threshold: last.zero_threshold,
+        sum: last.sum - first.sum,
+        positive: last.positive.spans.into(),
+        negative: last.negative.spans.into(),
+        custom: last.custom.into(),
+        counts: Counts::Floats(Numbers { count: last.count - first.count, zero: last.zero - first.zero, positive, negative }),
+    })
 }
 
 /// What lies between two; says whether custom bounds differed in the difference, and in the sum.
