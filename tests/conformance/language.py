@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bellbuoy.durations import DurationError, parse_duration
-from bellbuoy.promql import parse
+from bellbuoy.promql import QueryError, parse
 from bellbuoy.promql.nodes import VectorSelector
 from tests.conformance.native import Native
 from tests.conformance.native import number as parse_number
@@ -89,7 +89,16 @@ class Eval:
         return [expectation for expectation in self.expectations if expectation.kind == kind]
 
 
-Command: TypeAlias = Clear | Load | Eval
+@dataclass(frozen=True)
+class Broken:
+    """A block that is not written in the test language; `is_eval` says whether it is a case."""
+
+    line: int
+    reason: str
+    is_eval: bool
+
+
+Command: TypeAlias = Clear | Load | Eval | Broken
 
 
 class LanguageError(ValueError):
@@ -109,18 +118,21 @@ _SEQUENCE = re.compile(rf"({_NUMBER})(?:([+-])({_NUMBER}))?(?:x(\d+))?")
 
 def read(path: Path) -> list[Command]:
     """The commands of a file."""
-    commands: list[Command] = []
-    for number, block in _blocks(path.read_text(encoding="utf-8")):
-        word = block[0].split()[0].lower()
+    return [_command(number, block) for number, block in _blocks(path.read_bytes().decode("utf-8", "surrogateescape"))]
+
+
+def _command(number: int, block: list[str]) -> Command:
+    word = block[0].split()[0].lower()
+    try:
         if word == "clear":
-            commands.append(Clear())
-        elif word.startswith("load"):
-            commands.append(_load(number, block))
-        elif word.startswith("eval"):
-            commands.append(_eval(number, block))
-        else:
-            raise LanguageError(f"{path.name}:{number}: no command {word}")
-    return commands
+            return Clear()
+        if word.startswith("load"):
+            return _load(number, block)
+        if word.startswith("eval"):
+            return _eval(number, block)
+    except (ValueError, QueryError) as e:
+        return Broken(number, f"cannot read it: {e}", word.startswith("eval"))
+    return Broken(number, f"there is no command {word}", is_eval=False)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,8 +1,7 @@
-"""Runs the conformance cases and says how many pass: `python -m tests.conformance.run [-v] [file …]`.
+"""Runs the conformance cases and says how many pass: `python -m tests.conformance.run [file or folder …]`.
 
 Each instant eval is also run with `@` on its selectors at five other times, and as the middle of a range query, as
-Prometheus's own runner does. `float` counts the cases that touch no native histogram. What compares results stands in
-`tests.conformance.compare`.
+Prometheus's own runner does. `float` counts the cases that touch no native histogram.
 """
 
 import argparse
@@ -32,11 +31,12 @@ from bellbuoy.promql.nodes import (
     VectorSelector,
     walk,
 )
-from tests.conformance.language import STALE_BITS, Clear, Eval, Labels, Load, Mark, Value, read
+from tests.conformance.language import STALE_BITS, Broken, Clear, Eval, Labels, Load, Mark, Value, read
 from tests.conformance.native import CUSTOM, Native, natives_of_classics
 from tests.conformance.storage import CoreStorage, MemoryStorage, Sample
 
 CASES = Path(__file__).parent / "promqltest"
+OWN_CASES = Path(__file__).parents[1] / "promql" / "cases"
 OPTIONS = EngineOptions(max_samples=10_000)
 STALE = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
 _UNSAFE = frozenset(
@@ -95,7 +95,13 @@ class Runner:
                 case Clear():
                     self.clear()
                 case Load():
-                    self.load(command)
+                    try:
+                        self.load(command)
+                    except ValueError as e:
+                        tally.failures.append(f"{path.name}:{command.line}: cannot load it: {e}")
+                case Broken():
+                    tally += Tally(int(command.is_eval), 0, int(command.is_eval), 0)
+                    tally.failures.append(f"{path.name}:{command.line}: {command.reason}")
                 case Eval():
                     error = self.attempt(command)
                     is_float = not self.touches_native(command)
@@ -113,13 +119,13 @@ class Runner:
 
     def load(self, command: Load) -> None:
         """Append the series' samples; remember which series have native histograms."""
-        series = {_key(labels): (labels, *rest) for labels, *rest in command.series}  # of equal ones the last counts
+        series = {_key(one[0]): one for one in command.series}  # of equal ones the last counts
         for labels, values, starts in series.values():
             self.append(labels, _timed(values, starts, command.interval_ms))
         if command.with_native_buckets:
-            for labels, values in natives_of_classics(series.values()):
-                at = [place * command.interval_ms for place in values]
-                self.append(labels, [(time, value, 0) for time, value in zip(at, values.values(), strict=True)])
+            for labels, natives in natives_of_classics(series.values()):
+                at = [place * command.interval_ms for place in natives]
+                self.append(labels, [(time, value, 0) for time, value in zip(at, natives.values(), strict=True)])
 
     def append(self, labels: Labels, samples: list[tuple[int, float | Native, int]]) -> None:
         """Samples of one series, histograms with the hints that Prometheus's storage gives them."""
@@ -402,11 +408,20 @@ def run_file(path: Path, *, storage: str = "memory") -> Tally:
         core.close()
 
 
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files, and those of the folders."""
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(path.glob("*.test")) if path.is_dir() else [path]
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; the exit code is zero, since a floor is a test's business."""
-    parser = argparse.ArgumentParser(description="Run Prometheus's PromQL cases against our engine.")
-    parser.add_argument("files", nargs="*", type=Path, help="files to run (default: all)")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the failures (default: only the table)")
+    """Print failures, a table and the sum; the exit code is zero, since a floor is a test's business."""
+    parser = argparse.ArgumentParser(description="Run cases in Prometheus's test language against our engine.")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, help="files, or folders of *.test files (default: Prometheus's, and our own)"
+    )
     parser.add_argument("-n", "--limit", type=int, default=1000, help="failures to show a file (default: 1000)")
     parser.add_argument("--float", action="store_true", help="show only failures without native histograms")
     parser.add_argument(
@@ -414,16 +429,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     total = Tally()
+    files = files_of(options.paths or [CASES, OWN_CASES])
     print(f"{'file':28} {'evals':>6} {'passed':>6} {'%':>6}   {'float':>6} {'passed':>6} {'%':>6}")
-    for path in options.files or sorted(CASES.glob("*.test")):
+    for path in files:
         tally = run_file(path, storage=options.storage)
         total += tally
         _print(path.stem, tally)
-        if options.verbose:
-            shown = [text for text in tally.failures if not (options.float and "(native)" in text)]
-            for failure in shown[: options.limit]:
-                print("  " + failure)
+        shown = [text for text in tally.failures if not (options.float and "(native)" in text)]
+        for failure in shown[: options.limit]:
+            print("  " + failure)
     _print("all", total)
+    print(f"{total.passed} of {total.evals} evals pass")
     return 0
 
 

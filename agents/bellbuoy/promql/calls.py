@@ -17,7 +17,7 @@ from bellbuoy.exposition import go_number
 from bellbuoy.labels import Matcher
 from bellbuoy.promql import classic, elementwise, info, labelling, native, over_time, windowed
 from bellbuoy.promql.errors import ExecutionError
-from bellbuoy.promql.nodes import Call, Expr, VectorSelector, unwrap, walk
+from bellbuoy.promql.nodes import Call, Expr, VectorSelector, unwrap
 from bellbuoy.promql.values import Floats, Mask, Scalar, Text, Vector, empty, stack, unlabeled
 from bellbuoy.promql.windows import Block, Windows
 
@@ -146,29 +146,25 @@ def _integral(ev: Evaluator, expr: Call) -> Vector:
     if len(expr.arguments) > 1:
         rule = ev.scalar(expr.arguments[1])
         for value in dict.fromkeys(rule[~np.isin(rule, (0.0, 1.0, 2.0))].tolist()):
-            rules, got = "0 (left), 1 (right) or 2 (mid-point)", go_number(value)
-            ev.notes.warn(expr.arguments[1], f"integral rule should be {rules}, got {got}, using mid-point")
+            text = "strategy should be 0, 1, or 2 (default), using 2, got"
+            ev.notes.warn(expr.arguments[1], f"{text} {go_number(value)}")
     argument = expr.arguments[0]
     return windowed.of_floats(ev, ev.windows(argument), argument, lambda block: over_time.integrals(block, rule))
 
 
 def _info(ev: Evaluator, expr: Call) -> Vector:
-    base = ev.vector(expr.arguments[0])
+    argument = expr.arguments[0]
+    base = ev.vector(argument)
     selector = expr.arguments[1] if len(expr.arguments) > 1 else None
-    matchers = list(selector.matchers) if isinstance(selector, VectorSelector) else []
-    default = Matcher("__name__", "=", info.DEFAULT_METRIC)
-    exempt = [info.is_info(matchers if selector else [default], name) for name in base.labels.get("__name__")]
-    if not any(matcher.name == "__name__" for matcher in matchers):
-        matchers.append(default)
-    wanted = info.selection(base.take(np.flatnonzero(np.logical_not(exempt))), matchers)
-    if wanted is None:
-        return info.combine(base, empty(len(ev.times)), matchers, exempt)
-    # The info series are looked at when the first selector of the argument looks.
-    first = next((node for node in walk(expr.arguments[0]) if isinstance(node, VectorSelector)), None)
-    found = VectorSelector("", tuple(Matcher(*matcher) for matcher in wanted))
-    if first is not None:
-        found = replace(found, offset=first.offset, at=first.at)
-    return info.combine(base, ev.info_times(found), matchers, exempt)
+    matchers = [Matcher(*one) for one in selector.all_matchers] if isinstance(selector, VectorSelector) else []
+    names = info.name_matchers(matchers)
+    data = [matcher for matcher in matchers if matcher.name != "__name__"]
+    exempt = [all(one.matches_value(name) for one in names) for name in base.labels.get("__name__")]
+    found = [empty(len(ev.times))]
+    for identity in info.identities(base.take(np.flatnonzero(np.logical_not(exempt)))):
+        selected = VectorSelector("", (*names, *data, *identity))
+        found.append(ev.info_times(info.looking(argument, selected, ev.moment, ev.offset_ms)))
+    return info.combine(base, stack(found), data, exempt)
 
 
 def _label_join(ev: Evaluator, expr: Call) -> Vector:

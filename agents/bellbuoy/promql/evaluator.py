@@ -16,7 +16,6 @@ from typing import Protocol
 import numpy as np
 
 from bellbuoy.exposition import go_number
-from bellbuoy.labels import format_labels
 from bellbuoy.promql import (
     elementwise,
     grouping,
@@ -159,11 +158,20 @@ class Evaluator:
 
     def _ends(self, offset: Duration | None, at: At | None) -> Ints:
         """The times that a selector looks at, one a step."""
-        times = self.times
-        if at is not None:
-            fixed = {"start": self.query.start, "end": self.query.end}.get(at) if isinstance(at, str) else None
-            times = np.full(len(times), round(float(at) * 1000) if fixed is None else fixed, np.int64)
-        return times - (0 if offset is None else self._milliseconds(offset))
+        times, moment = self.times, self.moment(at)
+        if moment is not None:
+            times = np.full(len(times), round(moment * 1000), np.int64)
+        return times - self.offset_ms(offset)
+
+    def moment(self, at: At | None) -> float | None:
+        """The time that an @ names, in seconds."""
+        if isinstance(at, str):
+            return (self.query.start if at == "start" else self.query.end) / 1000
+        return at
+
+    def offset_ms(self, offset: Duration | None) -> int:
+        """How long an offset is; none is 0."""
+        return 0 if offset is None else self._milliseconds(offset)
 
     def _selector(self, expr: VectorSelector) -> Vector:
         ends, lookback = self._ends(expr.offset, expr.at), self.query.lookback_ms
@@ -199,7 +207,7 @@ class Evaluator:
         """The same of an info metric, whose samples must be floats."""
         vector = self._selector(expr)
         for labels in vector.labels.take(np.flatnonzero(vector.marked.any(axis=1))).to_dicts():
-            raise ExecutionError(f"this should be an info metric, with float samples: {format_labels(labels)}")
+            raise ExecutionError(f"this should be an info metric, with float samples: {labelling.show_labels(labels)}")
         return self.sample_times(expr)
 
     def _windows(self, expr: MatrixSelector | Subquery) -> Windows:

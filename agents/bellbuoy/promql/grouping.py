@@ -12,7 +12,7 @@ from bellbuoy.exposition import go_decimal
 from bellbuoy.promql.hashing import xxh64
 from bellbuoy.promql.over_time import quantile_of_sorted
 from bellbuoy.promql.sums import grouped_sum, mean
-from bellbuoy.promql.values import Floats, Ints, Mask, Vector, empty, is_histogram, numbers_of
+from bellbuoy.promql.values import METADATA, Floats, Ints, Mask, Vector, empty, is_histogram, numbers_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Groups:
     def of(vector: Vector, labels: tuple[str, ...], *, without: bool) -> "Groups":
         """By these labels, or by all but these and the name."""
         names = list(labels)
-        keys = vector.labels.drop([*names, "__name__"]) if without else vector.labels.keep(names)
+        keys = vector.labels.drop([*names, *METADATA]) if without else vector.labels.keep(names)
         groups, firsts = keys.group()
         order = np.argsort(groups, kind="stable")
         starts = np.searchsorted(groups[order], np.arange(len(firsts)))

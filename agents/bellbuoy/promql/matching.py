@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bellbuoy._core import Histograms, LabelSets
-from bellbuoy.labels import is_legacy_label_name
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.elementwise import binary
 from bellbuoy.promql.errors import ExecutionError
-from bellbuoy.promql.lexer import quote
-from bellbuoy.promql.native import Operation, Side
+from bellbuoy.promql.labelling import show_labels
+from bellbuoy.promql.native import Operation, Remark, Side
 from bellbuoy.promql.nodes import COMPARISONS, SAME_METRIC, TRIMS, Binary, Matching
 from bellbuoy.promql.values import METADATA, Floats, Ints, Mask, Scalar, Vector, empty, merge_equal, stack
 
@@ -36,6 +35,8 @@ def with_scalar(expr: Binary, left: Vector | Scalar, right: Vector | Scalar, not
     shape = vector.values.shape
     sides = [Side(np.broadcast_to(_matrix(side), shape), _histograms(side)) for side in (left, right)]
     outcome = Operation(expr, sides[0], sides[1], vector.present, notes).outcome()
+    for remark in outcome.remarks:
+        remark.say()
     present = vector.present & ~outcome.failed
     if filters:
         return vector.with_values(vector.values, present & outcome.holds)
@@ -65,7 +66,7 @@ class _Signatures:
     def of(self, labels: LabelSets) -> LabelSets:
         """The part of the labels that is compared."""
         names = list(self._matching.labels)
-        return labels.keep(names) if self._matching.on else labels.drop([*names, "__name__"])
+        return labels.keep(names) if self._matching.on else labels.drop([*names, *METADATA])
 
     def present(self, groups: Ints, vector: Vector) -> Ints:
         """How many series each group has at each step."""
@@ -108,6 +109,7 @@ def between_vectors(expr: Binary, left: Vector, right: Vector, notes: Annotation
     if _fill(matching, one=False) is not None:
         counts = many_counts if matched is None else matched
         parts.append(_filled(pairs, signatures.right, one, counts, signatures, of_many=False))
+    _say(parts)
     results = [part for part in parts if len(part.vector.labels)]
     if not results:
         return empty(left.steps)
@@ -126,11 +128,23 @@ def _fill(matching: Matching, *, one: bool) -> float | None:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some results: the vector, where its pairs met and made sense, and the group of each."""
+    """Some results: the vector, where its pairs met and made sense, the group of each, and what is to be said."""
 
     vector: Vector
     met: Mask
     groups: Ints
+    remarks: tuple[Remark, ...] = ()
+
+
+def _say(parts: list[_Part]) -> None:
+    """Annotate; of each step, as Prometheus does, only what was met last."""
+    covered = np.zeros(parts[0].met.shape[1], np.bool_)
+    for part in reversed(parts):
+        for remark in part.remarks:
+            if (remark.steps & ~covered).any():
+                remark.say()
+        for remark in part.remarks:
+            covered |= remark.steps
 
 
 def _matched(pairs: "_Pairs", signatures: _Signatures, many: Vector, one: Vector) -> _Part:
@@ -148,7 +162,7 @@ def _matched(pairs: "_Pairs", signatures: _Signatures, many: Vector, one: Vector
         many_rows, one_rows, met = many_rows[some], one_rows[some], met[some]
     labels = _labels(pairs.expr, many.labels.take(many_rows), one.labels.take(one_rows))
     sides = Side(many.values[many_rows], many.histograms), Side(one.values[one_rows], one.histograms)
-    return pairs.part(labels, *sides, met, many.drop_name[many_rows], signatures.left[many_rows])
+    return pairs.part(labels, *sides, met, signatures.left[many_rows])
 
 
 def _filled(
@@ -164,9 +178,8 @@ def _filled(
     mine = Side(side.values[rows], side.histograms)
     met = alone[rows]
     if of_many:
-        return pairs.part(_labels(expr, own, shared), mine, other, met, side.drop_name[rows], groups[rows])
-    names = np.zeros(len(rows), np.bool_)
-    return pairs.part(_labels(expr, shared, own), other, mine, met, names, groups[rows])
+        return pairs.part(_labels(expr, own, shared), mine, other, met, groups[rows])
+    return pairs.part(_labels(expr, shared, own), other, mine, met, groups[rows])
 
 
 class _Pairs:
@@ -179,26 +192,24 @@ class _Pairs:
         """Whether there may be pairs that it is not defined on."""
         return many.histograms is not None or one.histograms is not None or self.expr.operator in TRIMS
 
-    def part(self, labels: LabelSets, many: Side, one: Side, met: Mask, drop_name: Mask, groups: Ints) -> _Part:
+    def part(self, labels: LabelSets, many: Side, one: Side, met: Mask, groups: Ints) -> _Part:
         """What becomes of them."""
         expr = self.expr
         left, right = (one, many) if expr.matching.group == "right" else (many, one)
+        remarks: tuple[Remark, ...] = ()
         if left.histograms is None and right.histograms is None and expr.operator not in TRIMS:
             values = binary(expr.operator, left.values, right.values)
             holds, histograms = values != 0, None
             filtered = left.values
         else:
             outcome = Operation(expr, left, right, met, self._notes).outcome()
-            met = met & ~outcome.failed
+            met, remarks = met & ~outcome.failed, outcome.remarks
             values, holds, histograms = outcome.values, outcome.holds, outcome.histograms
             filtered = values
-        if expr.operator not in COMPARISONS:
-            names = np.zeros(len(labels), np.bool_)
-            return _Part(Vector(labels, values, met, names, histograms), met, groups)
-        if expr.returns_bool:
-            return _Part(Vector(labels, values, met, np.ones(len(labels), np.bool_)), met, groups)
-        kept = Vector(labels, filtered, met & holds, np.zeros(len(labels), np.bool_), histograms)
-        return _Part(kept, met, groups)
+        kept, names = met, np.full(len(labels), expr.returns_bool)
+        if expr.operator in COMPARISONS and not expr.returns_bool:
+            values, kept = filtered, met & holds
+        return _Part(Vector(labels, values, kept, names, histograms), met, groups, remarks)
 
 
 def _labels(expr: Binary, many: LabelSets, one: LabelSets) -> LabelSets:
@@ -227,21 +238,13 @@ def _duplicate_text(expr: Binary, signatures: _Signatures, one: Vector, crowded:
     group, step = (int(place) for place in np.argwhere(crowded)[0])
     rows = np.flatnonzero((signatures.right == group) & one.present[:, step])
     sets = one.labels.take(rows)
-    series = ", ".join(_show(labels) for labels in sets.take(sets.order()[:2]).to_dicts())
+    series = ", ".join(show_labels(labels) for labels in sets.take(sets.order()[:2]).to_dicts())
     side = "left" if expr.matching.group == "right" else "right"
-    shown = _show(signatures.labels[group])
+    shown = show_labels(signatures.labels[group])
     return (
         f"found duplicate series for the match group {shown} on the {side} hand-side of the operation: [{series}]"
         ";many-to-many matching not allowed: matching labels must be unique on one side"
     )
-
-
-def _show(labels: dict[str, str]) -> str:
-    pairs = (
-        f"{name if is_legacy_label_name(name) else quote(name)}={quote(value)}"
-        for name, value in sorted(labels.items())
-    )
-    return "{" + ", ".join(pairs) + "}"
 
 
 def set_operation(expr: Binary, left: Vector, right: Vector) -> Vector:

@@ -6,6 +6,7 @@ them: cells are gathered, computed at once, and what comes back is put into thei
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,14 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """An annotation, and the steps that it is about."""
+
+    steps: Mask
+    say: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a binary operator gave: values, where a comparison holds, and where there is nothing for want of sense."""
 
@@ -75,10 +84,11 @@ class Outcome:
     holds: Mask
     failed: Mask
     histograms: Histograms | None
+    remarks: tuple[Remark, ...]
 
 
 class Operation:
-    """A binary operator on cells, some of which may be histograms. What it cannot do it says in annotations."""
+    """A binary operator on cells, some of which may be histograms. What it cannot do it remarks."""
 
     def __init__(self, expr: Binary, left: Side, right: Side, met: Mask, notes: Annotations) -> None:
         self._expr, self._left, self._right, self._notes = expr, left, right, notes
@@ -92,6 +102,7 @@ class Operation:
         else:
             self._cells = Cells(values)
         self.failed = np.zeros(shape, np.bool_)
+        self._remarks: list[Remark] = []
         self._run(met)
 
     def outcome(self) -> Outcome:
@@ -100,7 +111,7 @@ class Operation:
         values = cells.values
         if self._expr.returns_bool:
             values = self.holds.astype(np.float64)
-        return Outcome(values, self.holds, self.failed, cells.histograms)
+        return Outcome(values, self.holds, self.failed, cells.histograms, tuple(self._remarks))
 
     def _run(self, met: Mask) -> None:
         left, right = self._left.marked(met), self._right.marked(met)
@@ -148,18 +159,25 @@ class Operation:
     def _combined(self, here: Mask, operation: str, results: Histograms, flags: NDArray[np.uint16]) -> None:
         incompatible, collided = flags & Histograms.INCOMPATIBLE != 0, flags & Histograms.COLLISION != 0
         failed = incompatible | collided
-        if incompatible.any():
-            self._notes.incompatible_buckets(self._expr, self._expr.operator)
-        if (collided & ~incompatible).any():
-            self._notes.colliding_resets(self._expr, operation)
-        if ((flags & Histograms.RECONCILED != 0) & ~failed).any():
-            self._notes.reconciled_bounds(self._expr, operation)
+        reconciled = (flags & Histograms.RECONCILED != 0) & ~failed
+        notes, expr = self._notes, self._expr
+        self._remark(here, incompatible, lambda: notes.incompatible_buckets(expr, expr.operator))
+        self._remark(here, collided & ~incompatible, lambda: notes.colliding_resets(expr, operation))
+        self._remark(here, reconciled, lambda: notes.reconciled_bounds(expr, operation))
         self.failed[here] |= failed
         self._cells.put(here, results.compact())
 
+    def _remark(self, here: Mask, some: Mask, say: Callable[[], None]) -> None:
+        if some.any():
+            cells = np.zeros_like(here)
+            cells[here] = some
+            self._remarks.append(Remark(np.asarray(cells.any(axis=0)), say))
+
     def _fail(self, here: Mask, left: str, right: str) -> None:
         if here.any():
-            self._notes.incompatible_types(self._expr, left, self._expr.operator, right)
+            expr = self._expr
+            say = partial(self._notes.incompatible_types, expr, left, expr.operator, right)
+            self._remarks.append(Remark(np.asarray(here.any(axis=0)), say))
             self.failed |= here
 
 
