@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bellbuoy._core import StorageError
 from bellbuoy.exposition import go_number
 from bellbuoy.promql import (
     elementwise,
@@ -148,6 +149,8 @@ class Evaluator:
             selection = self.query.queryable.select(selector.all_matchers, start, end, max_samples=limit)
         except OverflowError as e:
             raise ExecutionError(TOO_MANY) from e
+        except StorageError as e:  # such as too many matchers
+            raise ExecutionError(str(e)) from e
         self.query.check()
         samples = Samples.of(selection, keep_stale=keep_stale)
         if samples.histograms is not None and id(selector) in self.query.bare:
