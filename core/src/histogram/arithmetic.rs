@@ -303,3 +303,53 @@ impl Counted {
 }
 
 thread_local!(static PLACES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) });
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::super::resets::{equal, was_reset};
+    use super::super::sums::Summer;
+    use super::super::tests::histograms;
+    use super::super::windows::{interpolate, Grower, Kind};
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        /// Stored files may be damaged so that checksums still match: what comes of such histograms is anything, but it comes.
+        #[test]
+        fn whatever_a_histogram_is_nothing_panics(
+            of in prop::collection::vec(histograms().prop_map(Arc::new), 1..4),
+            values in (any::<f64>(), any::<f64>(), 0.0..1.0f64),
+            resets in prop::collection::vec(any::<bool>(), 4),
+            flags in any::<(bool, bool)>(),
+        ) {
+            let all: Vec<&Arc<_>> = of.iter().collect();
+            let kind = |h: &Arc<super::super::Histogram>| Kind { schema: h.schema, is_gauge: h.hint == Hint::Gauge };
+            let kinds: Vec<Kind> = of.iter().map(kind).collect();
+            let (one, other) = (View::from(&*of[0]), View::from(&*of[of.len() - 1]));
+            let mut float = Float::default();
+            for compensated in [false, true] {
+                float.load(one, compensated);
+                let _ = float.subtract(other);
+                float.scale(values.0);
+                float.divide(values.1);
+                float.trim(values.0, flags.0);
+                float.compact();
+                float.settle();
+                prop_assert!(equal(float.view(), View::from(&float.histogram())));
+            }
+            let _ = interpolate(&mut float, one, other, values.2, flags.0);
+            let _ = was_reset(one, other);
+            let _ = (one.quantile(values.2), one.fraction(values.0, values.1), one.variance(), one.to_string());
+            let mut summer = Summer::default();
+            let _ = (summer.total(&all), summer.mean(&all));
+            let mut grower = Grower::default();
+            let _ = grower.growth(&all, &kinds, &resets, flags.0);
+            let _ = grower.extended(&all, &[0, 10, 20], (5, 15), flags.0, flags.1);
+        }
+    }
+}

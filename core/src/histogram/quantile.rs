@@ -178,7 +178,7 @@ impl View<'_> {
         } else {
             count = self.count;
         }
-        let bounded = |rank: Option<f64>| rank.filter(|r| !(*r > count)).unwrap_or(count);
+        let bounded = |rank: Option<f64>| rank.map_or(count, |r| if r > count { count } else { r });
         ((bounded(upper_rank) - bounded(lower_rank)) / self.count, doubts)
     }
 

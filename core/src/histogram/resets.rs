@@ -54,14 +54,12 @@ fn fell(current: View, now: Side, previous: View, before: Side) -> bool {
     let before = merged(before.iter().map(|(index, count)| (coarser(index, shift), count)));
     for (index, count) in before.skip_while(|(index, _)| inside(*index)) {
         while now.next_if(|(i, _)| *i < index).is_some() {}
-        match now.peek() {
-            Some((i, n)) if *i == index => {
-                if *n < count {
-                    return true;
-                }
-            }
-            _ if count != 0.0 => return true,
-            _ => {}
+        let fell = match now.peek() {
+            Some((i, n)) if *i == index => *n < count,
+            _ => count != 0.0,
+        };
+        if fell {
+            return true;
         }
     }
     false
