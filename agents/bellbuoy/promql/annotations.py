@@ -1,7 +1,7 @@
 """Warnings and infos: what a result does not say by itself, with the place in the query that it is about.
 
-The texts are Prometheus's, so that its users and its clients know them. Equal ones are kept once, in the order they
-came.
+The texts are Prometheus's, so that its users and its clients know them. Of equal ones the last is kept, as there: it is
+about the outermost part of the query that has it.
 """
 
 import math
@@ -54,20 +54,20 @@ class Annotations:
 
     def __init__(self, query: str) -> None:
         self._query = query
-        self._warnings: dict[str, None] = {}
-        self._infos: dict[str, None] = {}
-        self._falls: dict[tuple[str, str], Falls] = {}
-        self._overlaps: dict[tuple[str, str], int] = {}
+        self._warnings: dict[str, str] = {}
+        self._infos: dict[str, str] = {}
+        self._falls: dict[str, Falls] = {}
+        self._overlaps: dict[str, int] = {}
 
     @property
     def warnings(self) -> list[str]:
         """The result may be wrong or not what was meant."""
-        return [*self._warnings, *self._overlap_warnings()]
+        return [f"PromQL warning: {text}{self._often(text)} {place}" for text, place in self._warnings.items()]
 
     @property
     def infos(self) -> list[str]:
         """Worth knowing."""
-        return [*self._infos, *self._monotonicity_infos()]
+        return [f"PromQL info: {text}{self._details(text)} {place}" for text, place in self._infos.items()]
 
     def _place(self, expr: Expr) -> str:
         line, column = line_and_column(self._query, expr.span.start)
@@ -75,11 +75,11 @@ class Annotations:
 
     def warn(self, expr: Expr, text: str) -> None:
         """Add a warning about this part of the query."""
-        self._warnings[f"PromQL warning: {text} {self._place(expr)}"] = None
+        self._warnings[text] = self._place(expr)
 
     def info(self, expr: Expr, text: str) -> None:
         """Add an info about this part of the query."""
-        self._infos[f"PromQL info: {text} {self._place(expr)}"] = None
+        self._infos[text] = self._place(expr)
 
     def invalid_quantile(self, expr: Expr, value: float) -> None:
         """A quantile outside 0 to 1."""
@@ -98,12 +98,12 @@ class Annotations:
     def forced_monotonicity(self, expr: Expr, metric: str, falls: "Falls") -> None:
         """Classic buckets whose counts fell from one to the next."""
         text = _MONOTONICITY + _for_metric(metric)
-        key = text, self._place(expr)
-        known = self._falls.get(key)
-        self._falls[key] = falls if known is None else known.with_more(falls)
+        known = self._falls.get(text)
+        self._falls[text] = falls if known is None else known.with_more(falls)
+        self.info(expr, text)
 
-    def _monotonicity_infos(self) -> list[str]:
-        return [f"PromQL info: {text}, {falls} {place}" for (text, place), falls in self._falls.items()]
+    def _details(self, text: str) -> str:
+        return f", {self._falls[text]}" if text in self._falls else ""
 
     def mixed_window(self, expr: Expr, metric: str) -> None:
         """Floats and histograms in one window of a function that takes either."""
@@ -174,15 +174,12 @@ class Annotations:
     def overlapping_starts(self, expr: Expr, metric: str, count: int) -> None:
         """Samples that say to have begun before the one before them was taken; `count` windows have any."""
         text = f"sample has start time that overlaps with previous sample timestamp for metric {quote(metric)}"
-        key = text, self._place(expr)
-        self._overlaps[key] = self._overlaps.get(key, 0) + count
+        self._overlaps[text] = self._overlaps.get(text, 0) + count
+        self.warn(expr, text)
 
-    def _overlap_warnings(self) -> list[str]:
-        shown = []
-        for (text, place), count in self._overlaps.items():
-            often = f" ({count} occurrences)" if count > 1 else ""
-            shown.append(f"PromQL warning: {text}{often} {place}")
-        return shown
+    def _often(self, text: str) -> str:
+        count = self._overlaps.get(text, 1)
+        return f" ({count} occurrences)" if count > 1 else ""
 
     def possible_non_counter(self, expr: Expr, metric: str) -> None:
         """A rate of what is not named as counters are."""

@@ -90,7 +90,7 @@ def _double_exponential_smoothing(ev: Evaluator, expr: Call) -> Vector:
     def smooth(block: Block) -> tuple[Floats, Mask]:
         return over_time.smoothed_exponentially(block, smoothing, trend)
 
-    return windowed.of_floats(ev, windows, expr.arguments[0], smooth)
+    return windowed.of_floats(ev, windows, windowed.place_of(expr.arguments[0]), smooth)
 
 
 def _histogram_fraction(ev: Evaluator, expr: Call) -> Vector:
@@ -149,7 +149,8 @@ def _integral(ev: Evaluator, expr: Call) -> Vector:
             text = "strategy should be 0, 1, or 2 (default), using 2, got"
             ev.notes.warn(expr.arguments[1], f"{text} {go_number(value)}")
     argument = expr.arguments[0]
-    return windowed.of_floats(ev, ev.windows(argument), argument, lambda block: over_time.integrals(block, rule))
+    windows, place = ev.windows(argument), windowed.place_of(argument)
+    return windowed.of_floats(ev, windows, place, lambda block: over_time.integrals(block, rule))
 
 
 def _info(ev: Evaluator, expr: Call) -> Vector:
@@ -195,7 +196,7 @@ def _predict_linear(ev: Evaluator, expr: Call) -> Vector:
             return slope * seconds + intercept, present
 
     argument = expr.arguments[0]
-    return windowed.of_floats(ev, ev.windows(argument), argument, predict)
+    return windowed.of_floats(ev, ev.windows(argument), windowed.place_of(argument), predict)
 
 
 def _quantile_over_time(ev: Evaluator, expr: Call) -> Vector:

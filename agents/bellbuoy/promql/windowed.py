@@ -17,7 +17,7 @@ from bellbuoy.promql import native_windows, over_time, rates, start_times
 from bellbuoy.promql.errors import TOO_MANY, ExecutionError
 from bellbuoy.promql.native import Cells
 from bellbuoy.promql.native_windows import Native, Share
-from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, unwrap
+from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, Span, Subquery, unwrap
 from bellbuoy.promql.values import Floats, Mask, Vector, empty
 from bellbuoy.promql.windows import Block, Windows
 
@@ -65,10 +65,16 @@ FUNCTIONS = frozenset(
 )
 
 
+def place_of(argument: Expr) -> Expr:
+    """What annotations of a range vector are about: of a subquery, the beginning of the query, as in Prometheus."""
+    return replace(argument, span=Span()) if isinstance(unwrap(argument), Subquery) else argument
+
+
 def call(ev: Evaluator, expr: Call) -> Vector:
     """A function of one range vector and nothing else."""
-    name, argument = expr.function, expr.arguments[0]
-    windows = ev.windows(argument)
+    name = expr.function
+    windows = ev.windows(expr.arguments[0])
+    argument = place_of(expr.arguments[0])
     if name in OF_ALL:
         return of_all(ev, windows, OF_ALL[name], keeps=name in KEEPS_NAME)
     if name in OF_FLOATS:
@@ -152,7 +158,7 @@ def check_extended(expr: Call) -> None:
 
 def _rate(ev: Evaluator, expr: Call, windows: Windows) -> Vector:
     """rate, increase and delta, whose selector may be anchored or smoothed."""
-    argument = expr.arguments[0]
+    argument = place_of(expr.arguments[0])
     inner = unwrap(argument)
     selector = inner.selector if isinstance(inner, MatrixSelector) else None
     is_counter, is_rate = expr.function != "delta", expr.function == "rate"
