@@ -248,7 +248,7 @@ def _time(ev: Evaluator, expr: Call) -> Scalar:
 
 def _timestamp(ev: Evaluator, expr: Call) -> Vector:
     selector = unwrap(expr.arguments[0])
-    if isinstance(selector, VectorSelector) and not selector.smoothed:
+    if isinstance(selector, VectorSelector):
         times = ev.sample_times(selector)
         return times.with_values(times.values, drop_name=True)
     vector = ev.vector(selector)
@@ -259,7 +259,7 @@ def _timestamp(ev: Evaluator, expr: Call) -> Vector:
 def _start_timestamp(ev: Evaluator, expr: Call) -> Vector:
     """When each sample's counter began to count; of a selector only, and nothing where the storage does not know."""
     selector = unwrap(expr.arguments[0])
-    if isinstance(selector, VectorSelector) and not selector.smoothed:
+    if isinstance(selector, VectorSelector):
         starts = ev.sample_times(selector, of_starts=True)
         return starts.with_values(starts.values, drop_name=True)
     ev.vector(selector)
