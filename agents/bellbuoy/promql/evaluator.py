@@ -101,7 +101,7 @@ class Evaluator:
             once = Evaluator(self.query, self.times[:1]).evaluate(expr)
             return _spread(once, steps)
         value = self._node(expr)
-        if isinstance(value, Vector) and value.values.size > self.query.max_samples:
+        if isinstance(value, Vector) and value.weight() > self.query.max_samples:
             raise ExecutionError(TOO_MANY)
         return value
 

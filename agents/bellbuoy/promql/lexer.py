@@ -47,7 +47,7 @@ class Token(NamedTuple):
     raw: str
 
 
-MAX_TOKENS = 50_000
+MAX_TOKENS = 20_000
 """More takes seconds to parse; the longest queries that people or their tools write have some hundred."""
 
 

@@ -199,7 +199,7 @@ class _Pairs:
         remarks: tuple[Remark, ...] = ()
         if left.histograms is None and right.histograms is None and expr.operator not in TRIMS:
             values = binary(expr.operator, left.values, right.values)
-            holds, histograms = values != 0, None
+            holds, histograms = values != 0 if expr.operator in COMPARISONS else met, None
             filtered = left.values
         else:
             outcome = Operation(expr, left, right, met, self._notes).outcome()

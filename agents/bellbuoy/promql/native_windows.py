@@ -179,7 +179,7 @@ def rate(share: Share, reset: Mask | None, *, is_counter: bool, is_rate: bool) -
         chosen, growth = _merged(chosen, growth, alone, histograms.take(numbers[share.low[alone]]))
         window = _Extent.of(share, chosen)
         since_start = window.known_start()
-    firsts = histograms.counts()[numbers[share.low[chosen]]]
+    firsts = histograms.take(numbers[share.low[chosen]]).counts()
     factors = window.factors(since_start, firsts, growth.counts(), is_counter=is_counter)
     if is_rate:
         factors /= block.range_seconds
@@ -272,8 +272,7 @@ def instant_rate(share: Share, reset: Mask, *, is_rate: bool) -> tuple[Mask, His
     chosen &= samples.timestamps[last] != samples.timestamps[before]
     newest, previous = share.high[chosen] - 1, share.high[chosen] - 2
     numbers, histograms = samples.numbers, share.all
-    hints = histograms.hints()[numbers]
-    gauge = (hints[newest] == GAUGE_HINT, hints[previous] == GAUGE_HINT)
+    gauge = [histograms.take(numbers[which]).hints() == GAUGE_HINT for which in (newest, previous)]
     wrong, add = (
         (gauge[0] | gauge[1], share.notes.not_counter) if is_rate else (~(gauge[0] & gauge[1]), share.notes.not_gauge)
     )
@@ -352,18 +351,18 @@ def interpolated(share: Share) -> Found:
     def numbers(where: Mask, index: Ints) -> Ints:
         return numbers_of(samples.values[index[where]])
 
-    custom = histograms.schemas() == CUSTOM_SCHEMA
-    unlike = custom[numbers(between, before)] != custom[numbers(between, after)]
+    earlier, later = (histograms.take(numbers(between, which)).schemas() == CUSTOM_SCHEMA for which in (before, after))
+    unlike = earlier != later
     for metric in share.metrics(share.where(between, unlike)):
         share.notes.mixed_buckets(share.expr, metric)
     between = share.where(between, ~unlike)
-    earlier, later = numbers(between, before), numbers(between, after)
-    hints = histograms.hints()
-    is_counter = (hints[earlier] != GAUGE_HINT) | (hints[later] != GAUGE_HINT)
+    first, second = numbers(between, before), numbers(between, after)
+    is_counter = histograms.take(first).hints() != GAUGE_HINT
+    is_counter |= histograms.take(second).hints() != GAUGE_HINT
     times = samples.timestamps
-    first, last = times[before[between]], times[after[between]]
-    fractions = (ends[between] - first) / (last - first)
-    lines, flags = histograms.interpolate(earlier, later, fractions, is_counter)
+    left, right = times[before[between]], times[after[between]]
+    fractions = (ends[between] - left) / (right - left)
+    lines, flags = histograms.interpolate(first, second, fractions, is_counter)
     between, lines = _kept(share, between, share.say(between, flags), lines)
     last_ones = histograms.take(numbers(carried, before))
     last_ones = last_ones.with_hints(np.zeros(len(last_ones), np.uint8))

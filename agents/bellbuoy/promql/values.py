@@ -64,6 +64,13 @@ class Vector:
             return np.zeros(self.present.shape, np.bool_)
         return self.present & is_histogram(self.values)
 
+    def weight(self) -> int:
+        """As many samples as it counts for: one a cell, and more for those that are histograms."""
+        if self.histograms is None:
+            return int(self.values.size)
+        numbers = numbers_of(self.values[self.marked])
+        return int(self.values.size) + int(self.histograms.weights()[numbers].sum())
+
     def floats(self) -> "Vector":
         """The cells that are no histograms."""
         if self.histograms is None:

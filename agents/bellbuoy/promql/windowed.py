@@ -115,11 +115,15 @@ def of_either(ev: Evaluator, windows: Windows, expr: Expr, kernel: Kernel, nativ
         return run(ev, windows, kernel)
     floats = run(ev, replace(windows, samples=samples.floats()), kernel, compact=False)
     cells, present = Cells(floats.values), floats.present
+    weight = 0
     for block in windows.blocks():
         ev.query.check()
         share = Share(block, expr, ev.notes)
         present[block.rows] &= share.histograms == 0
         where, found = native(share)
+        weight += int(found.weights().sum())
+        if weight > ev.query.max_samples:
+            raise ExecutionError(TOO_MANY)
         cells.put(where, found, block.rows)
         present[block.rows] |= where
     names = np.ones(len(samples.labels), np.bool_)
