@@ -107,7 +107,10 @@ def _chunks(lengths: Ints) -> list[slice]:
 
 
 def overlaps(block: Block) -> tuple[Ints, Ints]:
-    """`(series, how many windows)` where a sample began before the one before it was taken, and not when that began."""
+    """`(series, how many windows)` where a sample began before the one before it was taken, and not when that began.
+
+    Windows of one kind of samples count.
+    """
     samples = block.samples
     began, times = samples.starts, samples.timestamps
     nothing = np.zeros(0, np.int64)
@@ -118,7 +121,11 @@ def overlaps(block: Block) -> tuple[Ints, Ints]:
     total = np.cumsum(overlap)
     end = len(began) - 1
     first, last = np.clip(block.low, 0, end), np.clip(block.high - 1, 0, end)
-    windows = ((total[last] > total[first]) & (block.counts > 1)).sum(axis=1)
+    overlapping = (total[last] > total[first]) & (block.counts > 1)
+    if samples.histograms is not None:
+        marked = samples.marked_before[block.high] - samples.marked_before[block.low]
+        overlapping &= (marked == 0) | (marked == block.counts)
+    windows = overlapping.sum(axis=1)
     rows = np.flatnonzero(windows)
     return rows + block.rows.start, windows[rows]
 
