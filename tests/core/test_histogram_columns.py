@@ -25,7 +25,7 @@ from tests.core.plain_histograms import (
 
 HINTS = ["unknown", "reset", "not_reset", "gauge"]
 BOUNDS = [(), (1.0, 2.0, 5.0), (1.0, 2.0, 5.0, 10.0), (2.0, 10.0), (-5.0, -1.0, 0.0, 3.0), (-2.0,)]
-bounded = settings(max_examples=100, deadline=None)
+bounded = settings(max_examples=60, deadline=None)
 
 
 @st.composite
