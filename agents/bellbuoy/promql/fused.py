@@ -1,4 +1,4 @@
-"""Functions of windows in one pass: the core's, where it has the function, in place of the numpy that says what it means.
+"""Functions of windows in one pass: the core's, where it has the function, in place of the numpy that says what it is.
 
 `kernel()` gives a function of blocks of windows that the evaluator may also call whole. A function that the core does
 not have, windows that reach beyond their ends, and counters whose start is known go by blocks.
@@ -37,7 +37,7 @@ class Fused:
         """Whether the core can do all of these windows."""
         extended = windows.before_ms or windows.after_ms
         marked = windows.samples.histograms is not None and self.function not in _MOVED
-        started = getattr(windows.samples, "starts", None) is not None and self.function in RATES
+        started = windows.samples.starts is not None and self.function in RATES
         return not (extended or marked or started)
 
     def whole(self, windows: Windows, check: Callable[[], None]) -> tuple[Floats, Mask]:

@@ -231,6 +231,14 @@ class RuleGroup:
         if result.kind not in ("vector", "scalar"):
             raise RuleError(f"rule result is a {result.kind}, not a vector or scalar; change the expression")
         labels, values = result.labels, np.asarray(result.values, dtype=np.float64).reshape(-1)
+        if result.histograms is not None:
+            # What rules store is floats. An alert fires for a histogram, too, with the value 0, as in Prometheus.
+            marked = result.marked.reshape(-1)
+            if isinstance(rule, RecordingRule):
+                rows = np.flatnonzero(~marked)
+                labels, values = labels.take(rows), values[rows]
+            else:
+                values = np.where(marked, 0.0, values)
         if isinstance(rule, RecordingRule):
             series = rule.series(labels, values, limit=self.loaded.limit)
             state.writer.append(at_ms, series, values)
@@ -279,5 +287,5 @@ def query_samples(engine: Engine, text: str, at_ms: int) -> list[dict[str, Any]]
         result = engine.instant(text, at_ms)
     except QueryError as e:
         raise ValueError(str(e)) from e
-    values = np.asarray(result.values, dtype=np.float64).reshape(-1).tolist()
+    values = np.where(result.marked, 0.0, result.values).reshape(-1).tolist()
     return [{"Labels": pairs, "Value": value} for pairs, value in zip(result.labels.to_dicts(), values, strict=True)]
