@@ -20,6 +20,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     labels::register(m)?;
     pattern::register(m)?;
     histogram::python::register(m)?;
+    histogram::exports::register(m)?;
     json::register(m)?;
     relabel::register(m)?;
     scrape::register(m)?;

@@ -6,10 +6,15 @@
 //! histograms have each count as the difference to the one before, and a float holds whole numbers up to 2^53 only; absolute
 //! `u64` loses nothing, is compared and added without a running sum, and becomes floats when a query reads it.
 //!
-//! `bounds` knows the buckets' limits, `codec` the bytes of the disk, `python` what Python sees.
+//! `bounds` knows the buckets' limits, `codec` the bytes of the disk, `python` what Python sees; `chunks` is Prometheus's
+//! form of a series of them (`chunkcodec` its bits, made of `bitstream`'s numbers), `exports` how Python takes them out.
 
+pub mod bitstream;
 pub mod bounds;
+pub mod chunkcodec;
+pub mod chunks;
 pub mod codec;
+pub mod exports;
 pub mod python;
 
 /// The schema of histograms that bring their own bounds.

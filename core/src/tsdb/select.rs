@@ -318,6 +318,26 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
     Ok(assemble(found))
 }
 
+/// What one block has of the series that match, sorted by series; of what it has twice the first counts.
+pub fn select_of_block(
+    inner: &Inner,
+    block: &Block,
+    selector: &Selector,
+    start: i64,
+    end: i64,
+    limit: usize,
+) -> Result<Selected> {
+    let mut found = Found::new(&inner.tombstones, limit);
+    select_block(block, inner.now(), selector, start, end, &mut Decoder::default(), &mut found)?;
+    let mut sorted: Vec<(Labels, usize)> = found.by_labels.drain().collect();
+    sorted.sort_unstable();
+    let mut place = vec![0; sorted.len()];
+    sorted.iter().enumerate().for_each(|(at, series)| place[series.1] = at);
+    found.pieces.iter_mut().for_each(|piece| piece.series = place[piece.series]);
+    found.by_labels = sorted.into_iter().enumerate().map(|(at, series)| (series.0, at)).collect();
+    Ok(assemble(found))
+}
+
 /// A column of a block's group that matches.
 struct Want {
     /// Its first run's number in the packs.
