@@ -183,6 +183,15 @@ pub struct State {
     ended: bool,
 }
 
+impl State {
+    /// For a target that goes on with the same series by other settings: those that do not come in rows, whose ends nobody
+    /// else knows of. A group remembers its own.
+    fn left(self) -> State {
+        let State { tracked, histograms, last_ms, .. } = self;
+        State { tracked, histograms: histograms.left(), last_ms, ..State::default() }
+    }
+}
+
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -210,8 +219,8 @@ fn next_on_grid(after_ms: i64, width_ms: i64, spread: u64) -> i64 {
 }
 
 impl Target {
-    /// Scrapes until the signal says stop.
-    pub async fn run(mut self) {
+    /// Scrapes until the signal says stop. What is returned is for whoever goes on with the target.
+    pub async fn run(mut self) -> State {
         // Whoever stops a target does not wait for its scrape.
         let mut stop = self.signal.clone();
         let stopped = async move { stop.wait_for(|s| s.stop.is_some()).await.map(|s| s.stop) };
@@ -224,6 +233,7 @@ impl Target {
             }
             () = self.scrape_forever() => {}
         }
+        self.state.left()
     }
 
     async fn scrape_forever(&mut self) {
