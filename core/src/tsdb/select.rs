@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::block::{Block, Index, PackReader};
-use super::blockwriter::read_entry;
+use super::blockseries::read_entry;
 use super::chunk::{within, Reading};
 use super::codec::Decoder;
 use super::columns::{Column, ColumnSet, Metrics};
