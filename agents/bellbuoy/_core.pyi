@@ -382,7 +382,8 @@ class Scraper:
         authorization; no_proxy, None to spare nothing; connect_headers), follow_redirects, enable_compression, accept,
         fallback_format (text, openmetrics or protobuf: of bodies whose Content-Type says none),
         scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb,
-        native_histogram_bucket_limit (0: none), native_histogram_min_bucket_factor (as Prometheus has them).
+        native_histogram_bucket_limit (0: none), native_histogram_min_bucket_factor (as Prometheus has them),
+        start_timestamps (a counter that says when it began gets a zero there).
         targets: url (with params), labels (final), interval_seconds and timeout_seconds (optional overrides),
         scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb (so, too),
         every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second

@@ -170,6 +170,21 @@ def test_flags_become_options() -> None:
         parse("--query.timeout=5")
 
 
+def test_features_are_named_as_in_prometheus() -> None:
+    def features(*words: str) -> Options:
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        return options(parser.parse_args(words))
+
+    zeros = "created-timestamp-zero-ingestion"
+    assert features().features == frozenset()
+    for words in ([f"--enable-feature={zeros}"], ["--enable-feature", f"{zeros},{zeros}", "--enable-feature="]):
+        assert features(*words).features == {zeros}
+    assert features(f"--enable-feature={zeros}").flags["enable-feature"] == zeros
+    with pytest.raises(OptionsError, match='cannot enable the feature "x": it is none of created'):
+        features(f"--enable-feature={zeros},x")
+
+
 def test_every_flag_has_help() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)

@@ -40,6 +40,8 @@ pub(super) struct Bucket<'a> {
 pub(super) struct Metric<'a> {
     pub(super) labels: Labels<'a>,
     pub(super) time_ms: i64,
+    /// Since when it counts.
+    pub(super) start_ms: Option<i64>,
     pub(super) value: f64,
     pub(super) exemplar: Option<Exemplar<'a>>,
     /// Of a summary.
@@ -177,6 +179,7 @@ impl<'a> Metric<'a> {
             match number {
                 1 => self.value = field.float()?,
                 2 => self.exemplar = Some(exemplar(field.message()?)?),
+                3 => self.start_ms = Some(timestamp_ms(field.message()?)?),
                 _ => {}
             }
         }
@@ -189,6 +192,7 @@ impl<'a> Metric<'a> {
                 1 => self.count = field.integer()?,
                 2 => self.sum = field.float()?,
                 3 => self.quantiles.push(quantile(field.message()?)?),
+                4 => self.start_ms = Some(timestamp_ms(field.message()?)?),
                 _ => {}
             }
         }
@@ -212,6 +216,7 @@ impl<'a> Metric<'a> {
                 12 => self.spans[POSITIVE].push(span(field.message()?)?),
                 13 => field.signed_all(&mut self.deltas[POSITIVE])?,
                 14 => field.floats_all(&mut self.counts[POSITIVE])?,
+                15 => self.start_ms = Some(timestamp_ms(field.message()?)?),
                 16 => self.exemplars.push(exemplar(field.message()?)?),
                 _ => {}
             }

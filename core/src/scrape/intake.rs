@@ -8,13 +8,15 @@ use std::time::Instant;
 use hashbrown::HashSet;
 
 use super::convert::convert;
+use super::created::attach;
 use super::fetch::Answer;
 use super::plan::{Body, Plan, PlanError, Reading, REPORT};
 use super::pool::count;
 use super::protobuf;
 use super::series;
+use super::starts::{Scrape, Zeros};
 use super::target::Target;
-use super::text::Format;
+use super::text::{Format, TextError};
 use super::transcode::Transcoded;
 use crate::labels::Labels;
 use crate::tsdb::columns::ColumnSet;
@@ -62,6 +64,13 @@ impl Target {
             count(&counters.samples_over_budget, reading.over_budget);
             count(&counters.samples_scraped, samples);
             count(&counters.samples_duplicate, reading.duplicates);
+            if settings.start_timestamps {
+                let (columns, target) = (&plan.columns, &self.labels);
+                let scrape = Scrape { columns, target, body, reading, histograms: &native, time_ms };
+                let before_ms = self.group.last_time();
+                let zeros = self.state.starts.zeros(&scrape, before_ms, &pool.storage.inner);
+                self.append_zeros(zeros.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+            }
             match self.append(time_ms, &plan.columns, &reading.row).map_err(|e| e.to_string())? {
                 true => count(&counters.samples_appended, in_row),
                 false => count(&counters.samples_rejected, in_row),
@@ -79,8 +88,8 @@ impl Target {
                 self.track(time_ms, present).map_err(|e| e.to_string())?;
             }
             if !reading.exemplars.is_empty() {
-                let known = &mut self.state.exemplars;
-                let (fresh, unread) = known.fresh(&plan.columns, &self.labels, (body, answer.format), reading, time_ms);
+                let (known, starts) = (&mut self.state.exemplars, settings.start_timestamps);
+                let (fresh, unread) = known.fresh(&plan.columns, &self.labels, (body, answer.format, starts), reading, time_ms);
                 count(&counters.exemplars, fresh.len());
                 count(&counters.exemplars_rejected, unread);
                 self.pool.storage.append_exemplars(&fresh).map_err(|e| e.to_string())?;
@@ -100,12 +109,33 @@ impl Target {
 
     /// The body as plans walk it, where it is not so already.
     fn transcode(&self, body: &[u8], format: Format) -> Result<Option<Transcoded>, String> {
-        let settings = &self.histograms;
-        match format {
-            Format::Protobuf => protobuf::read(body, settings).map(Some),
-            _ if settings.convert => convert(body, format, settings.always_classic).map(Some).map_err(|e| e.to_string()),
-            _ => Ok(None),
+        let (settings, starts) = (&self.histograms, self.pool.settings.start_timestamps);
+        let fail = |e: TextError| e.to_string();
+        let attached = match format {
+            Format::Protobuf => return protobuf::read(body, settings, starts).map(Some),
+            Format::OpenMetrics if starts => Some(attach(body).map_err(fail)?),
+            _ => None,
+        };
+        if !settings.convert {
+            return Ok(attached);
         }
+        let body = attached.as_ref().map_or(body, |attached| &attached.text);
+        convert(body, format, settings.always_classic).map(Some).map_err(fail)
+    }
+
+    fn append_zeros(&mut self, zeros: Zeros) -> Result<(), StorageError> {
+        let Zeros { floats, histograms } = zeros;
+        let (mut stored, all) = (0, floats.len() + histograms.len());
+        if !floats.is_empty() {
+            stored += self.pool.storage.append_samples(&floats)? as usize;
+        }
+        if !histograms.is_empty() {
+            stored += self.pool.storage.append_histograms(&histograms)? as usize;
+        }
+        let counters = &self.pool.counters;
+        count(&counters.samples_appended, stored);
+        count(&counters.samples_rejected, all.saturating_sub(stored));
+        Ok(())
     }
 
     fn append_histograms(&mut self, taken: series::Taken, time_ms: i64) -> Result<(), StorageError> {
@@ -180,6 +210,7 @@ impl Target {
             fill_report(&plan, reading, &report);
             self.append(time_ms, &plan.columns, &reading.row)
         })?;
+        self.state.starts.fail(time_ms);
         self.track(time_ms, HashSet::new())?;
         self.end_histograms(time_ms)?;
         Ok(())

@@ -9,12 +9,14 @@
 //! * `transcode`: bodies that are no text, or whose classic histograms are to be native: `protobuf` (of `wire`
 //!   and `family`), `convert`.
 //! * `exposition`: a whole body for Python, to check it.
+//! * `starts`: when counters began; of OpenMetrics by `created`.
 //! * `exemplars`: reads those that are new. `failures`: the log of scrapes that failed.
 
 pub mod address;
 pub mod connection;
 pub mod context;
 pub mod convert;
+pub mod created;
 pub mod credentials;
 pub mod exemplars;
 pub mod exposition;
@@ -36,6 +38,7 @@ pub mod proxy;
 pub mod scraper;
 pub mod series;
 pub mod settings;
+pub mod starts;
 pub mod target;
 pub mod text;
 pub mod tls;

@@ -13,6 +13,8 @@ use crate::histogram::Histogram;
 struct Lines<'o> {
     out: &'o mut Transcoded,
     name: &'o str,
+    /// Lines say when their series began.
+    starts: bool,
 }
 
 impl Lines<'_> {
@@ -31,6 +33,9 @@ impl Lines<'_> {
         // As Prometheus has it: 0 is no timestamp.
         if metric.time_ms != 0 {
             self.out.say(&format!(" {}", metric.time_ms));
+        }
+        if let Some(start_ms) = metric.start_ms.filter(|start_ms| self.starts && *start_ms != 0) {
+            self.out.start(start_ms);
         }
         exemplars.for_each(|e| self.out.exemplar(&e.labels, e.value, e.time_ms));
         self.out.text.push(b'\n');
@@ -73,8 +78,8 @@ impl Lines<'_> {
     }
 }
 
-/// Reads a body; the error says what is wrong with it.
-pub fn read(body: &[u8], settings: &HistogramSettings) -> Result<Transcoded> {
+/// Reads a body; the error says what is wrong with it. With `starts`, lines say when their series began.
+pub fn read(body: &[u8], settings: &HistogramSettings, starts: bool) -> Result<Transcoded> {
     let mut out = Transcoded { text: Vec::with_capacity(body.len() * 2), ..Transcoded::default() };
     let mut messages = Fields::new(body);
     while !messages.rest.is_empty() {
@@ -98,7 +103,7 @@ pub fn read(body: &[u8], settings: &HistogramSettings) -> Result<Transcoded> {
         out.say("# TYPE ");
         out.name(name);
         out.say(&format!(" {said}\n"));
-        let mut lines = Lines { out: &mut out, name };
+        let mut lines = Lines { out: &mut out, name, starts };
         for fields in metrics {
             let metric = Metric::read(fields, kind)?;
             match kind {
@@ -214,7 +219,7 @@ mod tests {
         HistogramSettings { native: true, always_classic: false, convert: false, bucket_limit: 0, schema_max: 8 };
 
     fn check(body: &[u8], settings: HistogramSettings, want: &str) -> Vec<Histogram> {
-        let out = read(body, &settings).unwrap();
+        let out = read(body, &settings, true).unwrap();
         let text = String::from_utf8(out.text).unwrap();
         let comments = text.lines().take_while(|l| l.starts_with('#')).map(|l| l.len() + 1).sum::<usize>();
         assert_eq!(&text[comments..], want);
@@ -230,6 +235,8 @@ mod tests {
         let exemplar = labelled("t", "u").float(2, 0.5).message(3, Message::default().number(1, 12).number(2, 7_000_000));
         let counter = Message::default().message(3, Message::default().float(1, 1e21).message(2, exemplar));
         check(&body("a", 0, vec![counter]), NATIVE, "a 1e21 # {\"t\"=\"u\"} 0.5 12007\n");
+        let started = Message::default().message(3, Message::default().float(1, 1.0).message(3, Message::default().number(1, 9)));
+        check(&body("a", 0, vec![started]), NATIVE, "a 1 # @9000\n");
         let quantile = Message::default().float(1, 0.5).float(2, f64::NAN);
         let summary = Message::default().message(4, Message::default().number(1, 3).float(2, 1.5).message(3, quantile));
         check(&body("a", 2, vec![summary]), NATIVE, "a_count 3\na_sum 1.5\na{quantile=\"0.5\"} NaN\n");
@@ -237,9 +244,9 @@ mod tests {
 
     #[test]
     fn comments_say_what_the_family_is() {
-        let text = read(&body("a", 5, vec![Message::default()]), &NATIVE).unwrap().text;
+        let text = read(&body("a", 5, vec![Message::default()]), &NATIVE, true).unwrap().text;
         assert!(text.starts_with(b"# HELP a a\\\\b\\nc\n# UNIT a seconds\n# TYPE a gaugehistogram\n"));
-        assert!(read(&body("a", 5, vec![]), &NATIVE).unwrap().text.is_empty());
+        assert!(read(&body("a", 5, vec![]), &NATIVE, true).unwrap().text.is_empty());
     }
 
     #[test]
@@ -271,26 +278,26 @@ mod tests {
     #[test]
     fn what_does_not_add_up_fails() {
         let check = |histogram: Message, want: &str| {
-            let error = read(&body("a", 4, vec![Message::default().message(7, histogram)]), &NATIVE).err().unwrap();
+            let error = read(&body("a", 4, vec![Message::default().message(7, histogram)]), &NATIVE, true).err().unwrap();
             assert!(error.contains(want), "{error}");
         };
         check(both().message(12, span(1, 1)), "histogram \"a\": positive side: spans require 4 buckets, have 3");
         check(both().signed(13, -9).message(12, span(0, 1)), "bucket number 4 has observation count of -6");
         check(both().number(1, 8), "7 observations found in buckets, but the Count field is 8");
         check(both().signed(5, -5), "invalid schema");
-        assert_eq!(read(&[5, 1], &NATIVE).err().unwrap(), "unexpected end of a protobuf message");
-        assert!(read(&body("a", 9, vec![Message::default()]), &NATIVE).is_err());
+        assert_eq!(read(&[5, 1], &NATIVE, true).err().unwrap(), "unexpected end of a protobuf message");
+        assert!(read(&body("a", 9, vec![Message::default()]), &NATIVE, true).is_err());
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), at in any::<prop::sample::Index>(), with in 1u8..) {
             let settings = HistogramSettings { always_classic: true, convert: true, ..NATIVE };
-            let _ = read(&bytes, &settings);
+            let _ = read(&bytes, &settings, true);
             let mut body = body("a", 4, vec![labelled("x", "1").message(7, both())]);
             let at = at.index(body.len());
             body[at] ^= with;
-            if let Ok(out) = read(&body, &settings) {
+            if let Ok(out) = read(&body, &settings, true) {
                 prop_assert!(out.histograms.iter().all(|h| h.check().is_ok()));
             }
         }

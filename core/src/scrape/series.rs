@@ -178,6 +178,11 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// Those with the scrape's time, by column.
+    pub fn by_column(&self) -> impl Iterator<Item = (u32, &Histogram)> {
+        self.slots.iter().copied().zip(self.samples.iter().map(|s| &*s.2))
+    }
+
     /// Those that stood in the row.
     pub fn in_row(&self) -> usize {
         self.slots.len()

@@ -22,6 +22,7 @@ use super::plan::{Plan, Seen};
 use super::pool::{count, Health, Pool, Shown, Signal, Status, Stop};
 use super::series::{Histograms, Present, TimedSamples, Tracked};
 use super::settings::Flags;
+use super::starts::Starts;
 use super::transcode::HistogramSettings;
 use crate::labels::Labels;
 use crate::tsdb::group::Group;
@@ -74,6 +75,7 @@ pub struct State {
     pub(super) tracked: Tracked,
     pub(super) histograms: Histograms,
     pub(super) exemplars: exemplars::Known,
+    pub(super) starts: Starts,
     pub(super) kept: Vec<Connection>,
     pub(super) was_up: bool,
     /// The last scrape succeeded.
@@ -196,6 +198,7 @@ impl Target {
         if let Err(e) = self.track(time_ms, HashSet::new()).and_then(|()| self.end_histograms(time_ms)) {
             self.shown.status.lock().last_error = format!("cannot end the target's series: {e}");
         }
+        self.state.starts.fail(time_ms);
         self.state.last_ms = time_ms;
     }
 
