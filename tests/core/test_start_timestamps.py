@@ -180,28 +180,26 @@ def test_without_it_a_beginning_is_a_series_as_any(exporter: Exporter, storage: 
 
 @pytest.mark.peers
 @pytest.mark.skipif(not PROMETHEUS.is_built(), reason="older ones have no such feature, or another")
-@pytest.mark.parametrize("kind", ["openmetrics", "protobuf"])
 async def test_zeros_are_where_prometheus_has_them(
-    exporter: Exporter, storage: Storage, scraper: Scraper, tmp_path: Path, kind: str
+    exporter: Exporter, storage: Storage, scraper: Scraper, tmp_path: Path
 ) -> None:
     start = now_ms() - 600_000
-    if kind == "protobuf":
-        exporter.content_type = CONTENT_TYPE
-        exporter.body = (
-            family("a_total", "counter", metric("counter", double(1, 5) + message(3, at(start)), {"x": "1"}))
-            + family("h", "histogram", metric("histogram", native([1, 2]) + message(15, at(start + 7))))
-            + family("s", "summary", metric("summary", number(1, 3) + double(2, 1.5) + message(4, at(start))))
-        )
-    else:
-        exporter.body = (
-            counter(5, start).replace(b"# EOF\n", b"")
-            + b'# TYPE s summary\ns{quantile="0.5"} 1\ns_sum 3\ns_count 2\n'
-            + f"s_created {start / 1000}\n# TYPE g gauge\ng 1\n# EOF\n".encode()
-        )
+    exporter.body = (
+        counter(5, start).replace(b"# EOF\n", b"")
+        + b'# TYPE s summary\ns{quantile="0.5"} 1\ns_sum 3\ns_count 2\n'
+        + f"s_created {start / 1000}\n# TYPE g gauge\ng 1\n# EOF\n".encode()
+    )
+    other = Exporter()
+    other.content_type = CONTENT_TYPE
+    other.body = (
+        family("c", "counter", metric("counter", double(1, 5) + message(3, at(start)), {"x": "1"}))
+        + family("h", "histogram", metric("histogram", native([1, 2]) + message(15, at(start + 7))))
+        + family("t", "summary", metric("summary", number(1, 3) + double(2, 1.5) + message(4, at(start))))
+    )
     port = free_port()
     job = {
         "job_name": "j",
-        "static_configs": [{"targets": [exporter.address], "labels": {"instance": "i"}}],
+        "static_configs": [{"targets": [exporter.address, other.address]}],
         "scrape_native_histograms": True,
     }
     config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [job]}
@@ -210,25 +208,32 @@ async def test_zeros_are_where_prometheus_has_them(
         str(PROMETHEUS.path()), f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'theirs'}",
         f"--config.file={tmp_path / 'prometheus.yml'}", "--enable-feature=created-timestamp-zero-ingestion",
     ]  # fmt: skip
-    scraper.set_pool("p", settings(**ON, scrape_native_histograms=True), [target(exporter)])
-    names = ["a_total", "s_count", "s_sum", *(["h"] if kind == "protobuf" else ["s", "g"])]
+    targets = [target(one, labels={"job": "j", "instance": one.address}) for one in (exporter, other)]
+    scraper.set_pool("p", settings(**ON, scrape_native_histograms=True), targets)
+    names = ("a_total", "s", "s_count", "s_sum", "g", "c", "h", "t_count", "t_sum")
     theirs: dict[str, list[Any]] = {}
-    async with started(command, name="prometheus", port=port, folder=tmp_path, ready="/-/ready") as it:
+    try:
+        async with started(command, name="prometheus", port=port, folder=tmp_path, ready="/-/ready") as it:
 
-        async def scraped() -> bool:
-            for name in names:
-                answer = json.loads(await fetch(f"{it.url}/api/v1/query?query={quote(name + '[1h]')}"))["data"]["result"]
-                theirs[name] = [value for one in answer for value in one.get("values", []) + one.get("histograms", [])]
-            return all(len(found) >= 3 for found in theirs.values())
+            async def scraped() -> bool:
+                for name in names:
+                    answer = json.loads(await fetch(f"{it.url}/api/v1/query?query={quote(name + '[1h]')}"))
+                    theirs[name] = [
+                        value
+                        for one in answer["data"]["result"]
+                        for value in one.get("values", []) + one.get("histograms", [])
+                    ]
+                return all(len(found) >= 3 for found in theirs.values())
 
-        await until("three samples of each", scraped)
-    for name in names:
-        two(storage, name)
-        first = min(theirs[name], key=lambda value: value[0])
-        count = float(first[1]["count"] if isinstance(first[1], dict) else first[1])
-        when, value = samples(storage, name)[0]
-        ours = value.count if isinstance(value, Histogram) else value
-        if name == "g":
-            assert (count, ours) == (1.0, 1.0)
-        else:
-            assert (round(first[0] * 1000), count) == (when, ours), name
+            await until("three samples of each", scraped)
+        for name in names:
+            (when, value), _ = two(storage, name)
+            ours = value.count if isinstance(value, Histogram) else value
+            first = min(theirs[name], key=lambda value: value[0])
+            count = float(first[1]["count"] if isinstance(first[1], dict) else first[1])
+            if name == "g":
+                assert (count, ours) == (1.0, 1.0)
+            else:
+                assert (round(first[0] * 1000), count) == (when, ours), name
+    finally:
+        other.stop()

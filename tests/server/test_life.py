@@ -171,18 +171,13 @@ def test_flags_become_options() -> None:
 
 
 def test_features_are_named_as_in_prometheus() -> None:
-    def features(*words: str) -> Options:
-        parser = argparse.ArgumentParser()
-        add_arguments(parser)
-        return options(parser.parse_args(words))
-
     zeros = "created-timestamp-zero-ingestion"
-    assert features().features == frozenset()
+    assert parse().features == frozenset()
     for words in ([f"--enable-feature={zeros}"], ["--enable-feature", f"{zeros},{zeros}", "--enable-feature="]):
-        assert features(*words).features == {zeros}
-    assert features(f"--enable-feature={zeros}").flags["enable-feature"] == zeros
+        assert parse(*words).features == {zeros}
+    assert parse(f"--enable-feature={zeros}").flags["enable-feature"] == zeros
     with pytest.raises(OptionsError, match='cannot enable the feature "x": it is none of created'):
-        features(f"--enable-feature={zeros},x")
+        parse(f"--enable-feature={zeros},x")
 
 
 def test_every_flag_has_help() -> None:

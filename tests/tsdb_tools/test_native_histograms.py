@@ -248,9 +248,9 @@ async def test_what_a_prometheus_scraped_of_its_own_histograms_comes_back(tmp_pa
 
         async def count() -> bool:
             answer = json.loads(await fetch(f"{it.url}/api/v1/query?query=count_over_time(up[5m])"))
-            return any(float(one["value"][1]) >= 8 for one in answer["data"]["result"])
+            return any(float(one["value"][1]) > 4 for one in answer["data"]["result"])
 
-        await until("eight scrapes", count)
+        await until("five scrapes", count)
         async with aiohttp.ClientSession() as session, session.post(f"{it.url}/api/v1/admin/tsdb/snapshot") as response:
             name = (await response.json())["data"]["name"]
         everything = quote('{__name__!=""}[1h]')
@@ -264,7 +264,7 @@ async def test_what_a_prometheus_scraped_of_its_own_histograms_comes_back(tmp_pa
             # The snapshot was made first.
             assert one["histograms"] == found[: len(one["histograms"])]
             compared += len(one["histograms"])
-    assert compared > 100
+    assert compared > 50
 
 
 def test_text_leaves_them_out_and_counts_them(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,8 +49,10 @@ class Samples:
             offsets.append(part.offsets[1:] + samples)
             samples += len(part.timestamps)
             # The numbers of histograms are those of the whole list.
-            shift = is_histogram(part.values) * histograms if histograms and len(part.histograms) else 0
-            values.append((part.values.view(np.int64) + shift).view(np.float64))
+            shifted = part.values
+            if histograms and len(part.histograms):
+                shifted = (shifted.view(np.int64) + is_histogram(shifted) * histograms).view(np.float64)
+            values.append(shifted)
             histograms += len(part.histograms)
         return Samples(
             LabelSets.concat([part.labels for part in parts]),

@@ -193,11 +193,12 @@ def import_(options: Options, stopped: Callable[[], bool]) -> None:
                 for samples in blocks.read(options.path, progress):
                     owners = np.repeat(np.arange(len(samples.labels)), np.diff(samples.offsets))
                     labels, native = samples.labels.take(owners), is_histogram(samples.values)
-                    numbers = np.flatnonzero(~native)
-                    target.append(labels.take(numbers), samples.timestamps[numbers], samples.values[numbers])
                     if native.any():
-                        at = np.flatnonzero(native)
+                        at, numbers = np.flatnonzero(native), np.flatnonzero(~native)
                         target.append_histograms(labels.take(at), samples.timestamps[at], histograms_of(samples, at))
+                        target.append(labels.take(numbers), samples.timestamps[numbers], samples.values[numbers])
+                    else:
+                        target.append(labels, samples.timestamps, samples.values)
             target.finish()
     except StorageError as e:
         raise ImportDataError(f"{e}; {cure}") from e
