@@ -306,6 +306,31 @@ class Histograms:
     def variance(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """Estimated from the buckets' middles; its square root is the deviation."""
 
+def encode_histogram_chunks(
+    timestamps: NDArray[np.int64], values: NDArray[np.float64], histograms: Histograms, max_samples: int
+) -> list[tuple[int, int, bytes]]:
+    """A series' histograms as Prometheus's chunks of at most so many: `(encoding, samples, data)` of each.
+
+    Values are those of a Selection: marks of histograms, and stale markers. Raises ValueError when one is neither.
+    """
+
+def decode_histogram_chunk(encoding: int, data: bytes) -> tuple[NDArray[np.int64], NDArray[np.float64], Histograms]:
+    """Timestamps, values and histograms of one of Prometheus's chunks, as a Selection has them.
+
+    A counter's histograms say that none behind the first is a reset, and whether the first is known to be one. Raises
+    ValueError with the reason; no bytes make it fail otherwise.
+    """
+
+def histogram_columns(histograms: Histograms, values: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """The histograms that these values stand for, as arrays: count, sum, schema, zero_threshold, zero_count, is_float,
+    hint (0 unknown, 1 reset, 2 not_reset, 3 gauge), and lists behind each other: those of histogram i are
+    `custom_offsets[i]:custom_offsets[i + 1]` of custom_values; so, too, positive_indexes and positive_counts, and
+    negative ones, of the buckets that are not empty.
+    """
+
+def join_histograms(parts: Sequence[Histograms]) -> Histograms:
+    """All of them in one list."""
+
 @final
 class Writer:
     """A group that rules write to: each append is one evaluation's whole result, and is atomic."""
@@ -512,7 +537,8 @@ class Scraper:
         authorization; no_proxy, None to spare nothing; connect_headers), follow_redirects, enable_compression, accept,
         fallback_format (text, openmetrics or protobuf: of bodies whose Content-Type says none),
         scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb,
-        native_histogram_bucket_limit (0: none), native_histogram_min_bucket_factor (as Prometheus has them).
+        native_histogram_bucket_limit (0: none), native_histogram_min_bucket_factor (as Prometheus has them),
+        start_timestamps (a counter that says when it began gets a zero there).
         targets: url (with params), labels (final), interval_seconds and timeout_seconds (optional overrides),
         scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb (so, too),
         every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second

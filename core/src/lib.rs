@@ -21,6 +21,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     labels::register(m)?;
     pattern::register(m)?;
     histogram::python::register(m)?;
+    histogram::exports::register(m)?;
     json::register(m)?;
     promql::python::register(m)?;
     relabel::register(m)?;

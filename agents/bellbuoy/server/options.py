@@ -10,6 +10,10 @@ from bellbuoy.durations import format_duration, parse_duration
 from bellbuoy.errors import OptionsError
 from bellbuoy.rules import RuleOptions
 
+# What may be turned on, by the names that Prometheus has for it.
+START_TIMESTAMPS = "created-timestamp-zero-ingestion"
+FEATURES = (START_TIMESTAMPS,)
+
 
 @dataclass(frozen=True)
 class QueryOptions:
@@ -47,6 +51,8 @@ class Options:
     admin: bool = False
     target_response: bool = False
     external_url: str = ""
+    features: frozenset[str] = frozenset()
+    """Of FEATURES, those that are on."""
     scrape_threads: int = 2
     query: QueryOptions = field(default_factory=QueryOptions)
     rules: RuleOptions = field(default_factory=RuleOptions)
@@ -161,6 +167,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exemplars that are held, of all series; the oldest make room; 0 takes none (default: %(default)s)",
     )
     add(
+        "--enable-feature",
+        dest="features",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"features to turn on, with commas between, or given several times: {', '.join(FEATURES)} (default: none)",
+    )
+    add(
         "--scrape.threads",
         dest="scrape_threads",
         type=_count,
@@ -267,6 +281,9 @@ def options(args: argparse.Namespace) -> Options:
         )
     elif args.config_token_file or args.config_ca_file:
         raise OptionsError("cannot use --config-token-file or --config-ca-file without --config-url: add it")
+    features = frozenset(name for given in args.features for name in given.split(",") if name)
+    for name in sorted(features - {*FEATURES}):
+        raise OptionsError(f'cannot enable the feature "{name}": it is none of {", ".join(FEATURES)}; remove it')
     return Options(
         listen=args.listen,
         storage_path=Path(args.storage_path),
@@ -279,6 +296,7 @@ def options(args: argparse.Namespace) -> Options:
         admin=args.admin,
         target_response=args.target_response,
         external_url=args.external_url.rstrip("/"),
+        features=features,
         scrape_threads=args.scrape_threads,
         query=QueryOptions(
             concurrency=args.query_concurrency,
@@ -312,7 +330,7 @@ _FLAG_NAMES = {
     "archive_endpoint": "storage.archive.endpoint", "archive_region": "storage.archive.region",
     "archive_credentials_file": "storage.archive.credentials-file", "archive_interval": "storage.archive.interval",
     "archive_retry_delay": "storage.archive.retry-delay", "archive_retry_max_delay": "storage.archive.retry-max-delay",
-    "scrape_threads": "scrape.threads",
+    "features": "enable-feature", "scrape_threads": "scrape.threads",
     "query_concurrency": "query.max-concurrency", "query_timeout": "query.timeout",
     "query_lookback": "query.lookback-delta", "query_max_samples": "query.max-samples",
     "query_max_result": "query.max-result-size", "rules_concurrency": "rules.max-concurrency",
@@ -330,5 +348,6 @@ def _flags(args: argparse.Namespace) -> dict[str, str]:
     for name, flag in _FLAG_NAMES.items():
         value = getattr(args, name)
         text = format_duration(value) if name in _DURATIONS else str(value if value is not None else "")
+        text = ",".join(value) if isinstance(value, list) else text
         out[flag] = text.lower() if isinstance(value, bool) else text
     return out

@@ -21,7 +21,7 @@ from bellbuoy.scrape import ScrapeManager
 from bellbuoy.server.archiving import ArchiveTask
 from bellbuoy.server.config import Loaded
 from bellbuoy.server.metrics import CoreStats, ServerMetrics
-from bellbuoy.server.options import Options
+from bellbuoy.server.options import START_TIMESTAMPS, Options
 from bellbuoy.server.parts import Parts, Replay
 from bellbuoy.server.query_pool import QueryPool
 from bellbuoy.tsdb import Storage
@@ -114,7 +114,12 @@ class Server:
                 timeout_seconds=options.query.timeout_seconds,
                 registry=self._registry,
             ),
-            scrape=ScrapeManager(self._scraper, registry=self._registry, failed=self._failed),
+            scrape=ScrapeManager(
+                self._scraper,
+                registry=self._registry,
+                failed=self._failed,
+                start_timestamps=START_TIMESTAMPS in self.options.features,
+            ),
             rules=RuleManager(
                 engine=engine,
                 storage=storage,

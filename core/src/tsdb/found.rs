@@ -167,6 +167,16 @@ impl<'a> Found<'a> {
         self.add(series, &times, &values)
     }
 
+    /// Numbers the series anew, in their own order.
+    pub fn sort(&mut self) {
+        let mut sorted: Vec<(Labels, usize)> = self.by_labels.drain().collect();
+        sorted.sort_unstable();
+        let mut place = vec![0; sorted.len()];
+        sorted.iter().enumerate().for_each(|(at, series)| place[series.1] = at);
+        self.pieces.iter_mut().for_each(|piece| piece.series = place[piece.series]);
+        self.by_labels = sorted.into_iter().enumerate().map(|(at, series)| (series.0, at)).collect();
+    }
+
     /// Adds what another has found, behind what this one has.
     pub fn join(&mut self, other: Found<'_>) -> Result<()> {
         let mut labels: Vec<(usize, Labels)> = other.by_labels.into_iter().map(|(labels, at)| (at, labels)).collect();

@@ -5,7 +5,8 @@
 //! * `codec`: many rows of one column, small; the form of sealed chunks.
 //! * `openchunk`, `leaf`: rows while they are being added, in memory. `chunk`, `chunkfile`: columns once sealed, in files that
 //!   are mapped.
-//! * `block`, `blockwriter`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger.
+//! * `block`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger. `blockwriter`: how one
+//!   is written, by `blockplan`, `blockseries` and `blockfile`.
 //! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes, histograms.
 //!   `sample`: numbers and histograms, as far as they differ there.
 //! * `exemplars`: single observations that stand for a series.
@@ -22,6 +23,9 @@
 
 pub mod bits;
 pub mod block;
+pub mod blockfile;
+pub mod blockplan;
+pub mod blockseries;
 pub mod blockwriter;
 pub mod catalog;
 pub mod chunk;

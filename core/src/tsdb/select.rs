@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::block::{Block, Index, PackReader};
-use super::blockwriter::read_entry;
+use super::blockseries::read_entry;
 use super::chunk::{within, Reading};
 use super::codec::Decoder;
 use super::columns::{Column, ColumnSet};
@@ -124,6 +124,22 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
         }
         found.add_histograms(&series.labels, view.histograms.open.into_iter())?;
     }
+    Ok(assemble(found))
+}
+
+/// What one block has of the series that match, sorted by series; of what it has twice the first counts.
+pub fn select_of_block(
+    inner: &Inner,
+    block: &Block,
+    selector: &Selector,
+    start: i64,
+    end: i64,
+    limit: usize,
+) -> Result<Selected> {
+    let budget = Budget::new(limit);
+    let mut found = Found::new(&inner.tombstones, &budget);
+    select_block(block, inner.now(), selector, start, end, &mut found)?;
+    found.sort();
     Ok(assemble(found))
 }
 
