@@ -140,3 +140,7 @@ bench-growth: $(READY) ## cost a sample of scraping and storing at 10 k, 100 k a
 .PHONY: bench-storage
 bench-storage: $(READY) ## memory, disk, log, restart and reading of the storage, against Prometheus 3.16
 	$(PYTHON) -m bench.storage
+
+.PHONY: bench-query
+bench-query: $(READY) ## time and memory of queries over HTTP, against Prometheus 3.16
+	$(PYTHON) -m bench.query

@@ -152,16 +152,14 @@ def table(rows: Sequence[Row]) -> str:
             return "", ""
         return f"{our:,.1f} / {their:,.1f}", f"{ratio:.3f}"
 
-    head = ("case", "kind", "place", "points")
-    head += tuple(title for way in _WAYS for title in (f"{way}, ms", "ratio")) + ("peak, MiB", "ratio")
-    lines = [head]
+    titles = (title for way in _WAYS for title in (f"{way}, ms", "ratio"))
+    lines: list[tuple[str, ...]] = [("case", "kind", "place", "points", *titles, "peak, MiB", "ratio")]
     for row in rows:
-        cells = (row.case.name, row.case.kind, row.place, f"{row.points:,}")
-        for way in _WAYS:
-            cells += pair(row, way)
+        times = (cell for way in _WAYS for cell in pair(row, way))
         peaks = f"{row.ours.peak_bytes / 2**20:,.0f} / {row.theirs.peak_bytes / 2**20:,.0f}"
-        lines.append((*cells, peaks, f"{row.peak:.3f}"))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        case = row.case.name, row.case.kind, row.place, f"{row.points:,}"
+        lines.append((*case, *times, peaks, f"{row.peak:.3f}"))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i < 3 else cell.rjust(width)

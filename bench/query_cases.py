@@ -70,7 +70,7 @@ CASES = (
     Case("subquery_each", "joins", f"max_over_time(rate({_ITEMS}[5m])[10m:1m])", 1),
     Case("topk", "joins", f"sum(topk(5, rate({_ITEMS}[5m])))", 6),
     Case("or", "joins", f"sum by (code) (rate({_ITEMS}[5m]) or rate({_ORDERS}[5m]))", 6),
-    Case("unless", "joins", f'sum by (zone) (memory_bytes unless on (instance) (rate({_ITEMS}[5m]) > 5))', 6),
+    Case("unless", "joins", f"sum by (zone) (memory_bytes unless on (instance) (rate({_ITEMS}[5m]) > 5))", 6),
     Case("month_rate", "month", "sum by (instance) (rate(jobs_total[1h]))", 720, 3600, ("month",)),
     Case("month_window", "month", "sum by (instance) (rate(jobs_total[5m]))", 720, 3600, ("month",)),
     Case("month_matrix", "month", "jobs_total", 720, 3600, ("month",)),

@@ -74,6 +74,4 @@ def compare(case: Case, ours: bytes, theirs: bytes) -> int:
 
 def _series(body: bytes) -> dict[frozenset[tuple[str, str]], list[list[Any]]]:
     result = json.loads(body)["data"]["result"]
-    return {
-        frozenset(one["metric"].items()): one["values"] if "values" in one else [one["value"]] for one in result
-    }
+    return {frozenset(one["metric"].items()): one["values"] if "values" in one else [one["value"]] for one in result}

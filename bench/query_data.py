@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -109,7 +108,7 @@ def prepare(place: Place, folder: Path, size: Size) -> Data:
     write(folder / "rows", month(size.month_series, random) if place == "month" else fleet(random))
     now = int(time.time())
     if place == "head":
-        # In the future, so that no storage takes rows for old by its clock; from the start of a block, so that it is one.
+        # In the future, so that no storage takes rows for old by its clock; from where a block would start.
         start = (now // _BLOCK_SECONDS + 1) * _BLOCK_SECONDS
     else:
         start = (now - _SETTLED_SECONDS - seconds) // 60 * 60
@@ -124,8 +123,7 @@ def prepare(place: Place, folder: Path, size: Size) -> Data:
         "prometheus": [str(TSDB.path()), "write", f"--retention={RETENTION_SECONDS}s", *common],
     }
     folders = {who: folder / who for who in WHO}
-    with ThreadPoolExecutor() as pool:
-        lines = list(pool.map(lambda who: _written([*commands[who], f"--data={folders[who]}"]), WHO))
+    lines = _run([[*commands[who], f"--data={folders[who]}"] for who in WHO])
     if lines[0]["samples"] != lines[1]["samples"]:
         raise BenchmarkError(f"cannot compare: of {place} {lines[0]['samples']} and {lines[1]['samples']} were written")
     numbers = {"start_ms": start * 1000, "end_ms": (start + seconds) * 1000, "samples": lines[0]["samples"]}
@@ -143,13 +141,27 @@ def _read(said: Path, place: Place, size: Size) -> Data:
     return Data(place=place, folders={who: said.parent / who for who in WHO}, **numbers)
 
 
-def _written(command: list[str]) -> dict[str, int]:
-    """What a program said when it had written."""
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=_WRITE_SECONDS)
-    if done.returncode:
-        said = "\n".join(done.stderr.splitlines()[-12:])
-        raise BenchmarkError(f"cannot write: {command[0]} ended with exit code {done.returncode}:\n{said}")
-    found: dict[str, int] = json.loads(done.stdout)
+def _run(commands: list[list[str]]) -> list[dict[str, int]]:
+    """What programs that run at the same time said when they had written. None of them outlives the call."""
+    running: list[subprocess.Popen[str]] = []
+    try:
+        for command in commands:
+            running.append(
+                subprocess.Popen(command, cwd=_ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            )
+        return [_said(process) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _said(process: "subprocess.Popen[str]") -> dict[str, int]:
+    out, errors = process.communicate(timeout=_WRITE_SECONDS)
+    if process.returncode:
+        said = "\n".join(errors.splitlines()[-12:])
+        raise BenchmarkError(f"cannot write: a program ended with exit code {process.returncode}:\n{said}")
+    found: dict[str, int] = json.loads(out)
     return found
 
 

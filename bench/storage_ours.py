@@ -229,7 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--start", type=int, required=True)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--retention", type=float, default=15 * 86400, help="seconds that samples are kept")
-    parser.add_argument("--blocks", action="store_true", help="write: all goes into blocks, and nothing stays in the log")
+    parser.add_argument(
+        "--blocks", action="store_true", help="write: all goes into blocks, and nothing stays in the log"
+    )
     parser.add_argument("--shared", action="store_true", help="all targets have the same columns")
     args = parser.parse_args(arguments)
     actions[args.action](args)

@@ -1,4 +1,4 @@
-"""Functions of windows in one pass: the core's, where it has the function, in place of the numpy that says what it is.
+"""Functions of windows in one pass: the core's, where it has them, in place of the numpy that says what they mean.
 
 `kernel()` gives a function of blocks of windows that the evaluator may also call whole. A function that the core does
 not have, windows that reach beyond their ends, and counters whose start is known go by blocks.
