@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 
 from bellbuoy.promql import Engine
+from bellbuoy.tsdb.binary import read_uvarint
 from bellbuoy.tsdb_tools import block_format
-from bellbuoy.tsdb_tools.binary import read_uvarint
 from bellbuoy.tsdb_tools.errors import ImportDataError
 from bench.programs import PROMETHEUS
 from tests.peers.programs import Program, fetch, free_port, peer, program, started, until

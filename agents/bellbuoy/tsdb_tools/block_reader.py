@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from bellbuoy.archive.source import Ints, Samples
-from bellbuoy.tsdb import LabelSets
+from bellbuoy.tsdb import LabelSets, xor
+from bellbuoy.tsdb.binary import CutOffError, crc32c_of_each, read_uvarint, read_varint
 from bellbuoy.tsdb_tools import block_format as form
-from bellbuoy.tsdb_tools import xor
-from bellbuoy.tsdb_tools.binary import CutOffError, crc32c_of_each, read_uvarint, read_varint
 from bellbuoy.tsdb_tools.errors import ImportDataError
 
 # How many samples are decoded side by side, and handed over at once.

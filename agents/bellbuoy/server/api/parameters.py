@@ -91,6 +91,19 @@ class Parameters:
                 raise (bad_parameter(name, reason) if named else ApiError("bad_data", reason)) from e
         return out
 
+    def filters(self) -> list[tuple[str, str, str]]:
+        """What every series of the answer must match: all of `extra_filters[]`."""
+        return [one for selector in self.selectors("extra_filters[]", named=True) for one in selector]
+
+    def flag(self, name: str) -> bool:
+        """Whether it is said, in the forms that Go takes."""
+        text = self.text(name)
+        if text.lower() in ("1", "t", "true"):
+            return True
+        if text.lower() in ("", "0", "f", "false"):
+            return False
+        raise bad_parameter(name, f'strconv.ParseBool: parsing "{text}": invalid syntax')
+
     def time_range(self) -> tuple[int, int]:
         """`start` and `end`; all time unless told."""
         start, end = self.time_ms("start", MIN_TIME_MS), self.time_ms("end", MAX_TIME_MS)
