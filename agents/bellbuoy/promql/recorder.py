@@ -87,15 +87,19 @@ class Recorder:
             self._open[-1].selected_series += series
             self._open[-1].selected_samples += samples
 
-    @property
-    def queryable(self) -> tuple[Ints, Ints]:
-        """Times, and samples looked at for each: of the whole query."""
-        return _sum([(one.times, one.queryable) for one in self.roots])
+    def queryable(self, steps: int) -> Ints:
+        """Samples looked at for each step of the whole query."""
+        out = np.zeros(steps, np.int64)
+        for one in self.roots:
+            out += one.queryable
+        return out
 
-    @property
-    def read(self) -> tuple[Ints, Ints]:
-        """Times, and samples read at each."""
-        return _sum([(one.times, one.read) for one in self.roots])
+    def read(self, steps: int) -> Ints:
+        """Samples read at each step."""
+        out = np.zeros(steps, np.int64)
+        for one in self.roots:
+            out += one.read if len(one.times) == steps else _at_first(one.read, steps)
+        return out
 
     def to_dict(self) -> dict[str, Any]:
         """The plan, for JSON; empty for a query that evaluated nothing."""
@@ -127,12 +131,12 @@ def _count(node: Node, value: Any) -> None:
                     # What is evaluated once for all steps is looked at by each of them, and read at the first.
                     node.queryable = node.queryable + one.queryable
                     node.read = node.read + (
-                        one.read if len(one.times) == len(node.times) else _at_first(one.read, node)
+                        one.read if len(one.times) == len(node.times) else _at_first(one.read, len(node.times))
                     )
 
 
-def _at_first(read: Ints, node: Node) -> Ints:
-    out = np.zeros(len(node.times), np.int64)
+def _at_first(read: Ints, steps: int) -> Ints:
+    out = np.zeros(steps, np.int64)
     out[0] = read[0]
     return out
 

@@ -45,7 +45,8 @@ def cardinality(sets: LabelSets, names: list[str], limit: int, cancelled: Callab
         if not having:
             continue
         values[name] = len(having)
-        memory[name] = sum(len(value.encode()) * count for value, count in having.items())
+        # As Prometheus reckons: name and value, and a byte for the length of each, in every series.
+        memory[name] = sum((len(name.encode()) + len(value.encode()) + 2) * n for value, n in having.items())
         most = sorted(having.items(), key=lambda item: (-item[1], item[0]))[:limit]
         pairs |= {f"{name}={value}": count for value, count in most}
         if name == "__name__":

@@ -176,7 +176,8 @@ def frames(found: Selection, external: dict[str, str], number: int) -> Iterator[
     """A selection's series, sorted by labels, as frames of the stream."""
     lengths = np.diff(found.offsets)
     starts = [
-        np.arange(first, first + length, CHUNK_SAMPLES) for first, length in zip(found.offsets, lengths, strict=True)
+        np.arange(first, first + length, CHUNK_SAMPLES)
+        for first, length in zip(found.offsets[:-1].tolist(), lengths.tolist(), strict=True)
     ]
     cuts = np.concatenate([*starts, found.offsets[-1:]]).astype(np.int64)
     data, places = xor.encode(cuts, found.timestamps, found.values)

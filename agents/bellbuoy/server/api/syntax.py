@@ -3,6 +3,7 @@
 from typing import Any
 
 from bellbuoy.exposition import go_decimal
+from bellbuoy.labels import is_legacy_metric_name
 from bellbuoy.promql import FUNCTIONS, Expr, VectorSelector
 from bellbuoy.promql.nodes import (
     SET_OPERATORS,
@@ -101,10 +102,13 @@ def _matching(expr: Binary) -> dict[str, Any] | None:
 
 def _selector(expr: VectorSelector) -> dict[str, Any]:
     matchers = [{"name": one.name, "value": one.value, "type": one.operator} for one in expr.matchers]
+    named = {"name": "__name__", "value": expr.name, "type": "="}
+    # A name that cannot stand before the braces stands in them, and is a matcher there like the others.
+    before = is_legacy_metric_name(expr.name)
     if expr.name:
-        matchers.append({"name": "__name__", "value": expr.name, "type": "="})
+        matchers.insert(len(matchers) if before else 0, named)
     return {
-        "name": expr.name,
+        "name": expr.name if before else "",
         **_duration("offset", expr.offset),
         "matchers": matchers,
         **_at(expr.at),
