@@ -70,7 +70,7 @@ class Notifications:
             yield None
             return
         queue: asyncio.Queue[Notification | None] = asyncio.Queue(WAITING_EACH)
-        for one in self.all():
+        for one in self.all()[-WAITING_EACH:]:
             queue.put_nowait(one)
         self._listeners.add(queue)
         try:

@@ -41,6 +41,18 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         raise WireError(str(e)) from e
 
 
+def numbers(data: bytes) -> list[int]:
+    """The varints of a packed field. Raises WireError."""
+    out, at = [], 0
+    try:
+        while at < len(data):
+            one, at = read_uvarint(data, at)
+            out.append(one)
+    except CutOffError as e:
+        raise WireError(str(e)) from e
+    return out
+
+
 def signed(number: int) -> int:
     """An int64, which travels as what it is modulo 2**64."""
     number &= (1 << 64) - 1

@@ -28,6 +28,7 @@ from bellbuoy.server.api.parameters import Parameters
 from bellbuoy.server.api.protobuf import (
     WireError,
     fields,
+    numbers,
     put_bytes,
     put_double,
     put_number,
@@ -78,10 +79,7 @@ def read_request(body: bytes) -> tuple[list[ReadQuery], list[int]]:
         elif number == 2 and isinstance(value, int):
             accepted.append(value)
         elif number == 2 and isinstance(value, bytes):
-            at = 0
-            while at < len(value):
-                one, at = read_uvarint(value, at)
-                accepted.append(one)
+            accepted += numbers(value)
     if len(queries) > MOST_QUERIES:
         raise WireError(f"the request has {len(queries)} queries; at most {MOST_QUERIES} are answered at a time")
     return queries, accepted
