@@ -20,6 +20,7 @@ from bench.programs import PROMETHEUS
 from tests.peers.programs import free_port, started
 from tests.server.conftest import Client, Serve, Target, scrape_config
 from tests.server.routes import NOT_OURS, PROMETHEUS_ROUTES
+from tests.server.tools import complaints
 
 pytestmark = pytest.mark.peers
 BUILT = ["Prometheus 3.16"] if PROMETHEUS.is_built() else []
@@ -210,6 +211,13 @@ async def check_small(ours: Client, theirs: Client) -> None:
     assert origins[0] == origins[1]
 
 
+async def check_tools(ours: Client, theirs: Client) -> None:
+    """What tools read is in both answers: the fixtures say what is true of Prometheus."""
+    for name in ("grafana.json", "prometheus-api-client.json"):
+        for one in (ours, theirs):
+            assert await complaints(one, name, query="room_temperature_celsius") == []
+
+
 @pytest.mark.parametrize("built", BUILT)
 async def test_prometheus_reads_from_ours_and_both_answer_the_same(
     built: str, serve: Serve, target: Target, tmp_path: Path
@@ -218,7 +226,7 @@ async def test_prometheus_reads_from_ours_and_both_answer_the_same(
     async with both(serve, target, tmp_path) as (ours, theirs):
         failures: list[Any] = []
         for check in (
-            check_syntax, check_remote_read, check_cardinality, check_federation, check_search, check_small,
+            check_syntax, check_remote_read, check_cardinality, check_federation, check_search, check_small, check_tools,
         ):  # fmt: skip
             try:
                 await check(ours, theirs)
