@@ -226,7 +226,8 @@ async def test_prometheus_reads_from_ours_and_both_answer_the_same(
     async with both(serve, target, tmp_path) as (ours, theirs):
         failures: list[Any] = []
         for check in (
-            check_syntax, check_remote_read, check_cardinality, check_federation, check_search, check_small, check_tools,
+            check_syntax, check_remote_read, check_cardinality, check_federation, check_search, check_small,
+            check_tools,
         ):  # fmt: skip
             try:
                 await check(ours, theirs)
