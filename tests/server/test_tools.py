@@ -1,23 +1,50 @@
-"""Tools find what they ask for: Grafana's data source and a Python client by their requests, promtool itself."""
+"""Tools find what they ask for: Grafana's data source by its requests, a Python client and promtool themselves."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_api_client import PrometheusConnect
 
 from tests.peers.programs import check_metrics, program
 from tests.server.conftest import NOW_MS, Client, Serve, Target, scrape_config
 from tests.server.tools import complaints, unlike
 
 
-@pytest.mark.parametrize("name", ["grafana.json", "prometheus-api-client.json"])
-async def test_a_tools_requests_get_the_shapes_that_it_reads(name: str, serve: Serve, target: Target) -> None:
+async def test_grafanas_requests_get_the_shapes_that_it_reads(serve: Serve, target: Target) -> None:
     async with serve(scrape_config(target.address)) as client:
 
         async def scraped() -> bool:
             return len((await client.api("query", query="room_temperature_celsius"))["result"]) == 2
 
         await client.until(scraped)
-        assert await complaints(client, name, query="room_temperature_celsius") == []
+        assert await complaints(client, "grafana.json", query="room_temperature_celsius") == []
+
+
+def ask_as_scripts_do(url: str) -> None:
+    """With the package prometheus-api-client."""
+    client = PrometheusConnect(url=url, disable_ssl=True)
+    at = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+    assert client.check_prometheus_connection()
+    assert client.all_metrics() == ["requests_total"]
+    assert client.get_label_names() == ["__name__", "path", "tenant"]
+    assert client.get_label_values("tenant") == ["a", "b"]
+    assert client.get_current_metric_value("requests_total") == []
+    then = {"time": str(NOW_MS / 1000)}
+    found = client.get_current_metric_value("requests_total", {"path": "/", "tenant": "a"}, then)
+    labels = {"__name__": "requests_total", "path": "/", "tenant": "a"}
+    assert found == [{"metric": labels, "value": [NOW_MS // 1000, "59"]}]
+    assert client.custom_query("sum(requests_total)", then)[0]["value"][1] == str(59 * 21)
+    (row,) = client.custom_query_range("sum(requests_total)", at - timedelta(seconds=2), at, "1")
+    assert [value for _, value in row["values"]] == [str(n * 21) for n in (57, 58, 59)]
+    rows = client.get_metric_range_data("requests_total", start_time=at - timedelta(seconds=10), end_time=at)
+    assert [len(one["values"]) for one in rows] == [10] * 6
+    assert client.get_scrape_pools() == []
+    assert client.get_targets()["activeTargets"] == []
+
+
+async def test_a_python_script_asks_our_server(filled: Client) -> None:
+    await asyncio.to_thread(ask_as_scripts_do, f"http://{filled.address}")
 
 
 async def promtool(*arguments: str) -> tuple[int, str]:
