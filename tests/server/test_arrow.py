@@ -66,6 +66,8 @@ async def test_warnings_are_in_the_schemas_metadata(filled: Client) -> None:
     (warning,) = json.loads(metadata[b"warnings"])
     assert "quantile value should be between 0 and 1" in warning
     assert metadata[b"resultType"] == b"vector"
+    _, _, body = await stream(filled, "query", query="requests_total", time=AT, limit="1")
+    assert json.loads(pa.ipc.open_stream(body).schema.metadata[b"warnings"]) == ["results truncated due to limit"]
     _, _, body = await stream(filled, "query", query="1 + 1", time=AT)
     assert pa.ipc.open_stream(body).read_all().to_pylist()[0]["value"] == 2
 

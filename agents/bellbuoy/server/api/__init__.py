@@ -109,8 +109,8 @@ def add_api(
     async def version(_: web.Request) -> web.Response:
         return web.json_response(status.version())
 
-    async def description(request: web.Request) -> web.Response:
-        return openapi.answer(request, [(PREFIX + path, methods, handler) for path, methods, handler in ROUTES])
+    async def description(_: web.Request) -> web.Response:
+        return await openapi.answer(ROUTES, prefix=PREFIX)
 
     early("/status/walreplay", walreplay)
     early("/notifications", lambda _: notifications.current(notifications_))

@@ -4,13 +4,18 @@ A path's summary is its handler's docstring; its parameters stand here. So a pat
 parameters are held to the documentation by a test.
 """
 
+import asyncio
+import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from aiohttp import web
 
 import bellbuoy
+
+Route: TypeAlias = tuple[str, tuple[str, ...], Any]
+"""A path below the prefix, its methods, its handler."""
 
 _TIME = "seconds since 1970, or RFC 3339"
 PARAMETERS: dict[str, str] = {
@@ -108,22 +113,23 @@ def _parameter(name: str, path: str) -> dict[str, Any]:
     }
 
 
-def describe(routes: Iterable[tuple[str, tuple[str, ...], Any]], *, prefix: str) -> dict[str, Any]:
-    """The description of these routes."""
+def describe(routes: Iterable[Route], *, prefix: str) -> dict[str, Any]:
+    """The description of these routes, which are below the prefix."""
     paths: dict[str, Any] = {}
     for path, methods, handler in routes:
-        own = path.removeprefix(prefix)
-        parameters = [_parameter(name, own) for name in OF_PATH.get(own, ())]
-        if "{name}" in own:
+        parameters = [_parameter(name, path) for name in OF_PATH.get(path, ())]
+        if "{name}" in path:
             parameters.insert(0, {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
         summary = (handler.__doc__ or "").strip().splitlines()
         operation = {
-            "summary": summary[0] if summary else own,
+            "summary": summary[0] if summary else path,
             "parameters": parameters,
             "responses": {"200": _ANSWER, "default": _ERROR},
         }
-        name = own.strip("/").replace("/", "-").replace("{", "").replace("}", "").replace("_", "-")
-        paths[path] = {method.lower(): {"operationId": f"{method.lower()}-{name}", **operation} for method in methods}
+        name = path.strip("/").replace("/", "-").replace("{", "").replace("}", "").replace("_", "-")
+        paths[prefix + path] = {
+            method.lower(): {"operationId": f"{method.lower()}-{name}", **operation} for method in methods
+        }
     info = {"title": "Bellbuoy's HTTP API", "version": bellbuoy.__version__, "license": {"name": "Apache-2.0"}}
     return {"openapi": "3.1.0", "info": info, "paths": paths}
 
@@ -135,7 +141,13 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def answer(_: web.Request, routes: Iterable[tuple[str, tuple[str, ...], Any]]) -> web.Response:
-    """The YAML."""
-    text = yaml.dump(describe(routes, prefix="/api/v1"), Dumper=_Plain, sort_keys=False, allow_unicode=True)
-    return web.Response(body=text.encode(), headers={"Content-Type": "application/yaml; charset=utf-8"})
+@functools.lru_cache(maxsize=1)
+def _text(routes: tuple[Route, ...], prefix: str) -> bytes:
+    """The YAML, which takes half a second to write and does not change."""
+    return yaml.dump(describe(routes, prefix=prefix), Dumper=_Plain, sort_keys=False, allow_unicode=True).encode()
+
+
+async def answer(routes: tuple[Route, ...], *, prefix: str) -> web.Response:
+    """The YAML of these routes."""
+    body = await asyncio.to_thread(_text, routes, prefix)
+    return web.Response(body=body, headers={"Content-Type": "application/yaml; charset=utf-8"})

@@ -17,6 +17,7 @@ MIN_TIME_MS, MAX_TIME_MS = -(1 << 62), (1 << 62)
 _MIN_TEXT, _MAX_TEXT = "-292273086-05-16T16:47:06Z", "292277025-08-18T07:12:54.999999999Z"
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
 _LIMIT_MS = 9.2e18
+TRUNCATED = "results truncated due to limit"
 _NON_EMPTY = "must contain at least one non-empty matcher"
 Selectors = list[Sequence[tuple[str, str, str]]]
 
@@ -156,8 +157,3 @@ def parse_selector(text: str) -> Sequence[tuple[str, str, str]]:
     if not isinstance(tree, promql.VectorSelector) or tree.offset is not None or tree.at is not None:
         raise ValueError(f'{text} is no series selector; write name{{label="value"}}')
     return tree.all_matchers
-
-
-def truncated(warnings: list[str]) -> None:
-    """Say that a limit cut the answer."""
-    warnings.append("results truncated due to limit")

@@ -14,7 +14,7 @@ from bellbuoy.exposition import go_json
 from bellbuoy.promql import QueryResult
 from bellbuoy.server.api import arrow
 from bellbuoy.server.api.answers import ApiError, bad_parameter, success
-from bellbuoy.server.api.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, truncated
+from bellbuoy.server.api.parameters import MAX_TIME_MS, MIN_TIME_MS, TRUNCATED, Parameters
 from bellbuoy.server.api.query_stats import query_stats
 from bellbuoy.server.api.syntax import syntax
 from bellbuoy.server.parts import Parts
@@ -98,12 +98,14 @@ async def _run(
         finally:
             asked.cost.evaluate_seconds = time.perf_counter() - start
         shown = first(result, limit) if limit else result
+        if shown is not result:
+            shown = replace(shown, warnings=[*shown.warnings, TRUNCATED])
         body = arrow.to_arrow(shown) if columns else shown.to_json()
         asked.cost.holds(result.values.nbytes + len(body))
-        return result, body
+        return shown, body
 
+    timeout = parameters.seconds("timeout")
     with parts.ledger.running(asked):
-        timeout = parameters.seconds("timeout")
         result, body = await parts.queries.run(request, work, timeout_seconds=timeout, cost=asked.cost)
         if recorder is not None:
             asked.stats = query_stats(recorder, asked, steps=stats == "all")
@@ -114,10 +116,7 @@ async def _run(
         body = _with(body, "stats", asked.stats)
     if explain and recorder is not None:
         body = _with(body, "explain", recorder.to_dict())
-    warnings = list(result.warnings)
-    if limit and len(result.labels) > limit and result.kind in ("vector", "matrix"):
-        truncated(warnings)
-    return success(body, warnings=warnings, infos=result.infos)
+    return success(body, warnings=result.warnings, infos=result.infos)
 
 
 def _with(body: bytes, key: str, value: Any) -> bytes:

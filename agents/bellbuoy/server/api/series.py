@@ -6,7 +6,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from bellbuoy.server.api.answers import ApiError, bad_parameter, success
-from bellbuoy.server.api.parameters import Parameters, truncated
+from bellbuoy.server.api.parameters import TRUNCATED, Parameters
 from bellbuoy.server.parts import Parts
 from bellbuoy.server.query_cost import restricted
 
@@ -18,7 +18,7 @@ async def _ask(parts: Parts, request: web.Request, work: Callable[[], list[T]], 
     warnings: list[str] = []
     if limit and len(found) > limit:
         found = found[:limit]
-        truncated(warnings)
+        warnings.append(TRUNCATED)
     return success(found, warnings=warnings)
 
 
