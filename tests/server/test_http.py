@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
+from bellbuoy._core import read_exposition
 from bellbuoy.http.compression import choose_encoding
 from bellbuoy.server import add_arguments, options
 from bellbuoy.server.api.cardinality import ulid
+from bellbuoy.server.api.federate_protobuf import wants_protobuf
 from bellbuoy.server.api.search_scores import jaro_winkler, subsequence, substring
 from bellbuoy.server.notifications import RELOAD_FAILED, STOPPING, Notifications
-from bellbuoy.tsdb import LabelSets, Storage
+from bellbuoy.tsdb import Histogram, LabelSets, Storage
 from tests.server.conftest import Client, Serve, Target, scrape_config
 from tests.server.routes import NOT_OURS, PROMETHEUS_ROUTES
 
@@ -244,6 +246,63 @@ async def test_a_page_for_federation_has_fresh_samples_of_any_name(serve: Serve,
         _, headers, quoted = await raw(client, query, Accept=accept)
         assert '{"http.requests",instance="i","la.bel"="a\\"b\\\\c\\n",site="s"} 1.5' in quoted.decode()
         assert headers["Content-Type"].endswith("escaping=allow-utf-8")
+
+
+async def test_a_page_for_federation_in_protobuf_has_native_histograms(serve: Serve, tmp_path: Path) -> None:
+    at = round(time.time() * 1000) - 1000
+    native = Histogram(
+        schema=1, count=7, sum=2.5, zero_threshold=0.01, zero_count=1, positive_spans=[(-1, 2)], positive_buckets=[2, 1],
+        negative_spans=[(3, 1)], negative_buckets=[3], is_float=True,
+    )  # fmt: skip
+    custom = Histogram(
+        schema=-53,
+        count=6,
+        sum=9,
+        positive_spans=[(1, 2)],
+        positive_buckets=[2, 4],
+        custom_values=[1, 2],
+        is_float=True,
+    )
+    storage = Storage(str(tmp_path / "data"))
+    sets = [{"__name__": "latency", "k": "1"}, {"__name__": "nhcb"}]
+    storage.append_histograms(LabelSets.from_dicts(sets), np.array([at, at], np.int64), [native, custom])
+    names = LabelSets.from_dicts([{"__name__": "latency"}, {"__name__": "ze.ro"}])
+    storage.append(names, np.array([at, at], np.int64), np.array([4.5, 0]))
+    storage.close()
+    async with serve("global: {external_labels: {site: s}}") as client:
+        proto = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+        query = "/federate?match[]={__name__=~'.%2B'}"
+        _, headers, body = await raw(client, query, Accept=f"{proto};q=0.6;escaping=allow-utf-8,text/plain;q=0.5")
+        assert headers["Content-Type"].startswith("application/vnd.google.protobuf; proto=io.prometheus")
+        found = {
+            tuple(labels): (value, when) for labels, value, when, _ in read_exposition(body, headers["Content-Type"])
+        }
+        common = (("instance", ""), ("site", "s"))
+        shown = {(dict(labels)["__name__"], dict(labels).get("le", "")): value for labels, (value, _) in found.items()}
+        assert {when for _, when in found.values()} == {at}
+        assert all({("site", "s")} <= set(labels) for labels in found), common
+        assert shown["latency", ""] in (native, 4.5)
+        assert any(value == native for value, _ in found.values())
+        assert any(value == 4.5 for value, _ in found.values())
+        assert shown["ze.ro", ""] == 0
+        assert [shown["nhcb_bucket", le] for le in ("1.0", "2.0", "+Inf")] == [0, 2, 6]
+        assert (shown["nhcb_sum", ""], shown["nhcb_count", ""]) == (9, 6)
+        _, headers, text = await raw(client, query, Accept=f"text/plain, {proto};q=0.5")
+        assert headers["Content-Type"].startswith("text/plain")
+        assert b"nhcb" not in text
+
+
+@pytest.mark.parametrize(
+    ("accepted", "binary"),
+    [
+        ("", False), ("*/*", False), ("application/vnd.google.protobuf", False),
+        ("application/vnd.google.protobuf;encoding=delimited", True),
+        ("application/vnd.google.protobuf; encoding=delimited;q=0.3, text/plain;q=0.4", False),
+        ("application/openmetrics-text;q=0.9, application/vnd.google.protobuf;encoding=delimited;q=x", False),
+    ],
+)  # fmt: skip
+def test_protobuf_is_for_who_weighs_it_over_text(accepted: str, binary: bool) -> None:
+    assert wants_protobuf(accepted) is binary
 
 
 def test_scores_fall_with_the_distance() -> None:
