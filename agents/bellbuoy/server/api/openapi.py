@@ -91,6 +91,7 @@ OF_PATH: dict[str, tuple[str, ...]] = {
     "/read": ("extra_filters[]",),
     "/admin/tsdb/delete_series": ("match[]", "start", "end", "extra_filters[]"),
     "/admin/tsdb/snapshot": ("skip_head",),
+    "/bellbuoy/nodes": ("extra_filters[]",),
     "/bellbuoy/queries": ("order", "limit"),
 }  # fmt: skip
 REQUIRED = frozenset({"query", "step", "label", "scrapePool"})
