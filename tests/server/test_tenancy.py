@@ -7,6 +7,7 @@ import cramjam
 import pytest
 from aiohttp import web
 
+from bellbuoy.server.api.parameters import parse_filter
 from bellbuoy.server.api.protobuf import put_bytes, put_number, put_text
 from bellbuoy.server.query_cost import restricted
 from tests.server.conftest import NOW_MS, Client
@@ -99,6 +100,22 @@ async def test_a_filter_that_cannot_be_read_is_an_error_and_not_ignored(filled: 
             params = [("query", "requests_total"), ("match[]", "x"), *RANGE, ("extra_filters[]", bad)]
             status, body = await filled.request("GET", f"/api/v1/{path}", params=params)
             assert (status, body["errorType"]) == (400, "bad_data"), (path, bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "matchers"),
+    [
+        ('{tenant="a"}', [("tenant", "=", "a")]),
+        ('{tenant!="a"}', [("tenant", "!=", "a")]),
+        (' { tenant = "" , job=~".*" }', [("tenant", "=", ""), ("job", "=~", ".*")]),
+        ("up", [("__name__", "=", "up")]),
+        ('{__name__!="up"}', [("__name__", "!=", "up")]),
+        ('{a="",}', [("a", "=", "")]),
+        ('{"http.requests"}', [("__name__", "=", "http.requests")]),
+    ],
+)
+def test_a_filter_may_let_through_what_has_none_of_its_labels(text: str, matchers: list[Any]) -> None:
+    assert list(parse_filter(text)) == matchers
 
 
 @pytest.mark.parametrize("selectors", [[], [(("a", "=", "b"),)], [(("a", "=", "b"),), (("c", "!=", "d"),)]])

@@ -17,6 +17,8 @@ MIN_TIME_MS, MAX_TIME_MS = -(1 << 62), (1 << 62)
 _MIN_TEXT, _MAX_TEXT = "-292273086-05-16T16:47:06Z", "292277025-08-18T07:12:54.999999999Z"
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
 _LIMIT_MS = 9.2e18
+# A label that stands in for one that is not empty, so that filters of other labels can be read.
+_ANY = "any"
 TRUNCATED = "results truncated due to limit"
 _NON_EMPTY = "must contain at least one non-empty matcher"
 Selectors = list[Sequence[tuple[str, str, str]]]
@@ -94,7 +96,13 @@ class Parameters:
 
     def filters(self) -> list[tuple[str, str, str]]:
         """What every series of the answer must match: all of `extra_filters[]`."""
-        return [one for selector in self.selectors("extra_filters[]", named=True) for one in selector]
+        out: list[tuple[str, str, str]] = []
+        for text in self.all("extra_filters[]"):
+            try:
+                out.extend(parse_filter(text))
+            except (promql.QueryError, ValueError) as e:
+                raise bad_parameter("extra_filters[]", e) from e
+        return out
 
     def flag(self, name: str) -> bool:
         """Whether it is said, in the forms that Go takes."""
@@ -157,3 +165,20 @@ def parse_selector(text: str) -> Sequence[tuple[str, str, str]]:
     if not isinstance(tree, promql.VectorSelector) or tree.offset is not None or tree.at is not None:
         raise ValueError(f'{text} is no series selector; write name{{label="value"}}')
     return tree.all_matchers
+
+
+def parse_filter(text: str) -> Sequence[tuple[str, str, str]]:
+    """The matchers of a filter: unlike a selector it may let series through that have none of its labels, as
+    `{tenant!="a"}` does. Raises QueryError or ValueError.
+    """
+    try:
+        return parse_selector(text)
+    except promql.QueryError as e:
+        if _NON_EMPTY not in str(e):
+            raise
+    # With one more matcher it is a selector; that one stands last.
+    inside = text.strip().removesuffix("}").rstrip(" ,")
+    matchers = parse_selector(f'{inside}{", " if inside != "{" else ""}{_ANY}!=""}}')[:-1]
+    if not matchers:
+        raise ValueError(f"{text} has no matcher; name a label and its value")
+    return matchers
