@@ -19,8 +19,8 @@ import pytest
 from bellbuoy._core import decode_histogram_chunk, encode_histogram_chunks, samples_json
 from bellbuoy.archive.source import is_histogram
 from bellbuoy.tsdb import Histogram, Histograms, LabelSets
+from bellbuoy.tsdb.binary import read_uvarint
 from bellbuoy.tsdb_tools import block_format
-from bellbuoy.tsdb_tools.binary import read_uvarint
 from bellbuoy.tsdb_tools.errors import ImportDataError
 from bench.programs import PROMETHEUS
 from tests.peers.programs import fetch, free_port, program, started, until

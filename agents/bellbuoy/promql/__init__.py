@@ -19,6 +19,7 @@ from bellbuoy.promql.functions import FUNCTIONS
 from bellbuoy.promql.nodes import Expr, VectorSelector, selectors
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.printer import format_expr
+from bellbuoy.promql.recorder import Recorder
 from bellbuoy.promql.result import QueryResult
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "QueryResult",
     "QueryTimeout",
     "Queryable",
+    "Recorder",
     "VectorSelector",
     "format_expr",
     "parse",

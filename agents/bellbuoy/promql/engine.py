@@ -6,7 +6,7 @@ are to be, equal series made one, a range query's series sorted.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 import numpy as np
@@ -19,6 +19,7 @@ from bellbuoy.promql.evaluator import Evaluator, Query, Queryable
 from bellbuoy.promql.nodes import Expr, MatrixSelector, bare_selectors, unwrap
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.rates import extended_samples
+from bellbuoy.promql.recorder import Recorder
 from bellbuoy.promql.result import QueryResult
 from bellbuoy.promql.values import Ints, Scalar, Text, Vector, drop_names, finish, is_histogram, unlabeled
 from bellbuoy.promql.windows import Windows
@@ -41,9 +42,21 @@ class EngineOptions:
 class Engine:
     """Answers queries from one source of samples. Thread-safe if that is."""
 
-    def __init__(self, queryable: Queryable, options: EngineOptions | None = None) -> None:
+    def __init__(
+        self, queryable: Queryable, options: EngineOptions | None = None, *, recorder: Recorder | None = None
+    ) -> None:
         self._queryable = queryable
         self._options = options or EngineOptions()
+        self._recorder = recorder
+
+    def asking(
+        self, queryable: Queryable, *, lookback_seconds: float | None = None, recorder: Recorder | None = None
+    ) -> "Engine":
+        """An engine for one query: of another source, with a lookback of its own, watched by a recorder."""
+        options = self._options
+        if lookback_seconds is not None:
+            options = replace(options, lookback_seconds=lookback_seconds)
+        return Engine(queryable, options, recorder=recorder)
 
     def instant(
         self,
@@ -114,6 +127,7 @@ class Engine:
             max_samples=options.max_samples,
             check=_checker(cancelled, options.timeout_seconds),
             bare=bare_selectors(expr),
+            recorder=self._recorder,
         )
         try:
             return Evaluator(query, times).evaluate(expr)

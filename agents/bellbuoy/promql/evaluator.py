@@ -51,6 +51,7 @@ from bellbuoy.promql.nodes import (
     VectorSelector,
     left_chain,
 )
+from bellbuoy.promql.recorder import Recorder
 from bellbuoy.promql.values import Floats, Ints, Scalar, Text, Vector, empty
 from bellbuoy.promql.windows import Samples, Selected, Windows, latest
 
@@ -82,6 +83,8 @@ class Query:
     """Raises when the query is canceled or out of time."""
     bare: frozenset[int] = frozenset()
     """The selectors, by their `id`, of whose histograms nobody will look at the buckets."""
+    recorder: Recorder | None = None
+    """Writes down what each node took, if that was asked for."""
 
 
 class Evaluator:
@@ -101,7 +104,8 @@ class Evaluator:
         if steps > 1 and _is_invariant(expr):
             once = Evaluator(self.query, self.times[:1]).evaluate(expr)
             return _spread(once, steps)
-        value = self._node(expr)
+        recorder = self.query.recorder
+        value: Value = self._node(expr) if recorder is None else recorder.node(expr, self.times, self._node)
         if isinstance(value, Vector) and value.weight() > self.query.max_samples:
             raise ExecutionError(TOO_MANY)
         return value

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bellbuoy._core import Regex
 from bellbuoy.archive import ArchiveOptions, add_archive_arguments, archive_options
 from bellbuoy.configuration import parse_size
 from bellbuoy.durations import format_duration, parse_duration
@@ -50,6 +51,10 @@ class Options:
     lifecycle: bool = False
     admin: bool = False
     target_response: bool = False
+    cors_origin: str = ".*"
+    # As Prometheus: each keeps a connection.
+    notification_listeners: int = 16
+    query_log_file: Path | None = None
     external_url: str = ""
     features: frozenset[str] = frozenset()
     """Of FEATURES, those that are on."""
@@ -73,6 +78,14 @@ def _bytes(text: str) -> int:
         return parse_size(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def _regex(text: str) -> str:
+    try:
+        Regex(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+    return text
 
 
 def _count(text: str) -> int:
@@ -133,6 +146,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="target_response",
         action="store_true",
         help="let /api/v1/targets/response show what a target answers to its scrape right now (default: off)",
+    )
+    add(
+        "--web.cors.origin",
+        dest="cors_origin",
+        type=_regex,
+        default=default.cors_origin,
+        metavar="REGEX",
+        help="pages of which origins may read the API, the whole of it matched, such as https?://(a|b)\\.example "
+        "(default: %(default)s)",
+    )
+    add(
+        "--web.max-notifications-subscribers",
+        dest="notification_listeners",
+        type=_count,
+        default=default.notification_listeners,
+        metavar="N",
+        help="who may listen to /api/v1/notifications/live at the same time (default: %(default)s)",
     )
     add(
         "--storage.path",
@@ -223,6 +253,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="bytes of JSON that one query may answer with (default: 256MB)",
     )
+    add(
+        "--query.log-file",
+        dest="query_log_file",
+        metavar="FILE",
+        help="log each query with its cost, as JSON; query_log_file of the configuration goes first (default: none)",
+    )
     rules = default.rules
     add(
         "--rules.max-concurrency",
@@ -295,6 +331,9 @@ def options(args: argparse.Namespace) -> Options:
         lifecycle=args.lifecycle,
         admin=args.admin,
         target_response=args.target_response,
+        cors_origin=args.cors_origin,
+        notification_listeners=args.notification_listeners,
+        query_log_file=Path(args.query_log_file) if args.query_log_file else None,
         external_url=args.external_url.rstrip("/"),
         features=features,
         scrape_threads=args.scrape_threads,
@@ -323,7 +362,8 @@ _FLAG_NAMES = {
     "config_file": "config.file", "config_url": "config-url", "config_token_file": "config-token-file",
     "config_ca_file": "config-ca-file", "listen": "web.listen-address", "external_url": "web.external-url",
     "lifecycle": "web.enable-lifecycle", "admin": "web.enable-admin-api",
-    "target_response": "web.enable-target-response",
+    "target_response": "web.enable-target-response", "cors_origin": "web.cors.origin",
+    "notification_listeners": "web.max-notifications-subscribers", "query_log_file": "query.log-file",
     "storage_path": "storage.path", "retention": "storage.retention",
     "retention_size": "storage.retention-size", "max_exemplars": "storage.max-exemplars",
     "archive_url": "storage.archive.url",

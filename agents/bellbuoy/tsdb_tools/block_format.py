@@ -13,7 +13,7 @@ Here is what writer and reader share: marks, the table of contents, and deletion
 import struct
 from typing import NamedTuple
 
-from bellbuoy.tsdb_tools.binary import Bytes, crc32c, read_uvarint, read_varint
+from bellbuoy.tsdb.binary import Bytes, crc32c, read_uvarint, read_varint
 
 INDEX_MAGIC, INDEX_VERSION = 0xBAAAD700, 2
 CHUNKS_MAGIC, CHUNKS_VERSION = 0x85BD40DD, 1

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bellbuoy.archive.source import Ints, Samples
-from bellbuoy.tsdb import Histograms, LabelSets, decode_histogram_chunk
+from bellbuoy.tsdb import Histograms, LabelSets, decode_histogram_chunk, xor
+from bellbuoy.tsdb.binary import CutOffError, crc32c_of_each, read_uvarint, read_varint
 from bellbuoy.tsdb_tools import block_format as form
-from bellbuoy.tsdb_tools import xor
-from bellbuoy.tsdb_tools.binary import CutOffError, crc32c_of_each, read_uvarint, read_varint
 from bellbuoy.tsdb_tools.errors import ImportDataError
 
 # How many samples are decoded side by side, and handed over at once.

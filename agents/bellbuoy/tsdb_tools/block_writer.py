@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bellbuoy.archive.source import Floats, Ints, Samples, is_histogram
-from bellbuoy.tsdb import STALE_BITS, encode_histogram_chunks
+from bellbuoy.tsdb import STALE_BITS, encode_histogram_chunks, xor
+from bellbuoy.tsdb.binary import crc32c_of_each, uvarint, varint
 from bellbuoy.tsdb_tools import block_format as form
-from bellbuoy.tsdb_tools import xor
-from bellbuoy.tsdb_tools.binary import crc32c_of_each, uvarint, varint
 
 # Prometheus's own.
 CHUNK_SAMPLES = 120
