@@ -15,7 +15,7 @@ from bellbuoy._core import LabelSets
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import Value
 from bellbuoy.promql.errors import ExecutionError, InvalidQuery, QueryCanceled, QueryTimeout
-from bellbuoy.promql.evaluator import TOO_MANY, Evaluator, Query, Queryable
+from bellbuoy.promql.evaluator import TOO_MANY, Evaluator, Query, Queryable, SharedValues
 from bellbuoy.promql.nodes import Expr, MatrixSelector, unwrap
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.rates import extended_samples
@@ -52,16 +52,19 @@ class Engine:
         *,
         cancelled: Event | Callable[[], bool] | None = None,
         histograms: bool = False,
+        expr: Expr | None = None,
+        shared: SharedValues | None = None,
     ) -> QueryResult:
         """The query's value at one time. Raises QueryError.
 
-        Only with `histograms` may there be some in the result: without, they are dropped.
+        Only with `histograms` may there be some in the result: without, they are dropped. Who asks the same again and
+        again gives what `parse` made of it as `expr`, and who asks much at one time may share values between queries.
         """
-        expr = parse(query)
+        expr = parse(query) if expr is None else expr
         _check_time(at_ms)
         times = np.array([at_ms], np.int64)
         annotations = Annotations(query)
-        value = self._evaluate(expr, times, 0, annotations, cancelled, histograms=histograms)
+        value = self._evaluate(expr, times, 0, annotations, cancelled, histograms=histograms, shared=shared)
         return _result(expr, value, times, annotations)
 
     def range(
@@ -108,6 +111,7 @@ class Engine:
         end_ms: int | None = None,
         *,
         histograms: bool,
+        shared: SharedValues | None = None,
     ) -> Value:
         options = self._options
         query = Query(
@@ -121,6 +125,7 @@ class Engine:
             max_samples=options.max_samples,
             check=_checker(cancelled, options.timeout_seconds),
             plain=unwrap(expr) if histograms else None,
+            shared=shared,
         )
         try:
             return Evaluator(query, times).evaluate(expr)

@@ -4,9 +4,10 @@ out.
 Configuration goes in by `load_groups()`; `RuleManager` evaluates; what fires goes through `Notifier` to alertmanagers.
 """
 
-from bellbuoy.rules.alerting import FIRING, INACTIVE, PENDING, Alert, AlertingRule, format_alert_value
+from bellbuoy.rules.alerting import FIRING, INACTIVE, PENDING, UNKNOWN, Alert, AlertingRule, format_alert_value
 from bellbuoy.rules.config import BrokenRule, LoadedGroup, RuleConfig, load_groups
-from bellbuoy.rules.group import RuleGroup, RuleOptions, RuleState
+from bellbuoy.rules.evaluation import RuleOptions, RuleState
+from bellbuoy.rules.group import RuleGroup
 from bellbuoy.rules.manager import RuleManager
 from bellbuoy.rules.notifier import AlertingConfig, Notifier, NotifierOptions
 from bellbuoy.rules.recording import RecordingRule
@@ -15,6 +16,7 @@ __all__ = [
     "FIRING",
     "INACTIVE",
     "PENDING",
+    "UNKNOWN",
     "Alert",
     "AlertingConfig",
     "AlertingRule",
