@@ -5,10 +5,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from bellbuoy.rules import Alert, AlertingRule, RuleManager, RuleOptions, load_groups
+from bellbuoy.tsdb import Histogram, LabelSets
 from tests.rules.conftest import Store, until
 
 START = 1_700_000_000.0
@@ -207,3 +209,84 @@ async def test_the_task_evaluates_by_itself_and_its_query_may_look_back(store: S
     await until(lambda: bool(store.get("old", time.time())))
     await manager.stop()
     assert store.get("old", time.time()) == {"__name__=old": 5}
+
+
+async def test_samples_and_alerts_lie_at_the_time_that_was_asked_for(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(
+        "groups: [{name: g, interval: 1h, query_offset: 30s, labels: {team: t}, rules: ["
+        '{record: r, expr: "up", labels: {a: b}}, {alert: A, expr: "up == 1", labels: {who: "{{ $labels.job }}"}}]}]'
+    )
+    await quiet()
+    store.put(START + 65, 1, name="up", job="j")
+    running.evaluate(START + 100)
+    assert store.get("timestamp(r)", START + 100) == {"a=b,job=j,team=t": START + 70}
+    assert store.get('timestamp(ALERTS{team="t",who="j"})', START + 100) == {
+        "alertname=A,alertstate=firing,job=j,team=t,who=j": START + 70
+    }
+
+
+async def test_independent_rules_may_go_side_by_side(store: Store, make: Make) -> None:
+    running = make(store, concurrent_evaluations=3)
+    await running.load(
+        rules(
+            *(f'{{record: r{i}, expr: "up + {i}"}}' for i in range(20)),
+            '{record: last, expr: "count({__name__=~\\"r.+\\"})"}',
+        )
+    )
+    await quiet()
+    store.put(START + 10, 1, name="up", job="j")
+    running.evaluate(START + 10)
+    assert store.get("last", START + 10) == {"__name__=last": 20}
+    assert {health for health, _ in running.health().values()} == {"ok"}
+
+
+async def test_histograms_are_recorded_and_end_stale(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(
+        rules('{record: copy, expr: "latency"}', '{alert: Any, expr: "latency", annotations: {v: "{{ $value }}"}}')
+    )
+    await quiet()
+    histogram = Histogram(schema=0, count=5.0, sum=7.5, positive_spans=[(0, 2)], positive_buckets=[2.0, 3.0])
+    labels = LabelSets.from_dicts([{"__name__": "latency", "job": "j"}])
+    store.storage.append_histograms(labels, np.array([round((START + 10) * 1000)]), [histogram])
+    running.evaluate(START + 10)
+    result = store.engine.instant("copy", round((START + 10) * 1000), histograms=True)
+    assert (result.labels.to_dicts(), result.histograms and result.histograms[0]) == (
+        [{"__name__": "copy", "job": "j"}],
+        histogram,
+    )
+    (alert,) = next(state.rule for state in running.manager.groups()[0].rules if state.name == "Any").active.values()
+    assert alert.annotations == {"v": "{count:5, sum:7.5, (0.5,1]:2, (1,2]:3}"}
+    running.evaluate(START + 400)  # latency is older than the lookback
+    assert len(store.engine.instant("copy", round((START + 400) * 1000), histograms=True).labels) == 0
+    # There is a sample within the lookback, but it was ended.
+    assert len(store.engine.instant("copy[400s]", round((START + 400) * 1000), histograms=True).labels) == 1
+
+
+async def test_a_longer_for_makes_what_fires_wait_again(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(rules('{alert: Down, expr: "up == 0", for: 10s}'))
+    await quiet()
+    for second in range(0, 100, 10):
+        store.put(START + second, 0, name="up", job="a")
+    running.evaluate(START + 10)
+    running.evaluate(START + 20)
+    assert [state.rule.state for state in running.manager.groups()[0].rules] == ["firing"]
+    await running.load(rules('{alert: Down, expr: "up == 0", for: 1m}'))
+    running.evaluate(START + 30)
+    assert [state.rule.state for state in running.manager.groups()[0].rules] == ["pending"]
+    running.evaluate(START + 70)
+    assert [state.rule.state for state in running.manager.groups()[0].rules] == ["firing"]
+
+
+async def test_a_rule_that_moves_to_another_group_leaves_no_gap(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(rules('{record: kept, expr: "up"}', '{record: gone, expr: "up"}'))
+    await quiet()
+    store.put(START + 10, 1, name="up")
+    running.evaluate(START + 10)
+    running.now = START + 20
+    await running.load('groups: [{name: other, interval: 1h, rules: [{record: kept, expr: "up"}]}]')
+    assert store.get("kept", START + 21) == {"__name__=kept": 1}
+    assert store.get("gone", START + 21) == {}
