@@ -44,6 +44,12 @@ class Running:
         for group in self.manager.groups():
             group.evaluate(at)
 
+    def alerting(self, name: str) -> AlertingRule:
+        """The alert's rule."""
+        states = [state.rule for group in self.manager.groups() for state in group.rules if state.name == name]
+        assert isinstance(states[0], AlertingRule)
+        return states[0]
+
     def health(self) -> dict[str, tuple[str, str]]:
         return {
             state.name: (state.health, state.last_error) for group in self.manager.groups() for state in group.rules
@@ -256,7 +262,7 @@ async def test_histograms_are_recorded_and_end_stale(store: Store, make: Make) -
         [{"__name__": "copy", "job": "j"}],
         histogram,
     )
-    (alert,) = next(state.rule for state in running.manager.groups()[0].rules if state.name == "Any").active.values()
+    (alert,) = running.alerting("Any").active.values()
     assert alert.annotations == {"v": "{count:5, sum:7.5, (0.5,1]:2, (1,2]:3}"}
     running.evaluate(START + 400)  # latency is older than the lookback
     assert len(store.engine.instant("copy", round((START + 400) * 1000), histograms=True).labels) == 0
@@ -272,12 +278,12 @@ async def test_a_longer_for_makes_what_fires_wait_again(store: Store, make: Make
         store.put(START + second, 0, name="up", job="a")
     running.evaluate(START + 10)
     running.evaluate(START + 20)
-    assert [state.rule.state for state in running.manager.groups()[0].rules] == ["firing"]
+    assert running.alerting("Down").state == "firing"
     await running.load(rules('{alert: Down, expr: "up == 0", for: 1m}'))
     running.evaluate(START + 30)
-    assert [state.rule.state for state in running.manager.groups()[0].rules] == ["pending"]
+    assert running.alerting("Down").state == "pending"
     running.evaluate(START + 70)
-    assert [state.rule.state for state in running.manager.groups()[0].rules] == ["firing"]
+    assert running.alerting("Down").state == "firing"
 
 
 async def test_a_rule_that_moves_to_another_group_leaves_no_gap(store: Store, make: Make) -> None:

@@ -5,6 +5,7 @@ Configuration goes in by `load_groups()`; `RuleManager` evaluates; what fires go
 """
 
 from bellbuoy.rules.alerting import FIRING, INACTIVE, PENDING, UNKNOWN, Alert, AlertingRule, format_alert_value
+from bellbuoy.rules.backtest import Backtest, BacktestError, Firing, Window, as_json, backtest
 from bellbuoy.rules.config import BrokenRule, LoadedGroup, RuleConfig, load_groups
 from bellbuoy.rules.evaluation import RuleOptions, RuleState
 from bellbuoy.rules.group import RuleGroup
@@ -20,7 +21,10 @@ __all__ = [
     "Alert",
     "AlertingConfig",
     "AlertingRule",
+    "Backtest",
+    "BacktestError",
     "BrokenRule",
+    "Firing",
     "LoadedGroup",
     "Notifier",
     "NotifierOptions",
@@ -30,6 +34,9 @@ __all__ = [
     "RuleManager",
     "RuleOptions",
     "RuleState",
+    "Window",
+    "as_json",
+    "backtest",
     "format_alert_value",
     "load_groups",
 ]

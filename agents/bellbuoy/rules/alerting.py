@@ -149,28 +149,7 @@ class AlertingRule:
         table = functions(query=context.query, external_url=context.external_url, now=context.now)
         out: dict[Key, Alert] = {}
         for found, value in samples:
-            variables: dict[str, Any] = {
-                "$labels": found,
-                "$externalLabels": context.external_labels,
-                "$externalURL": context.external_url,
-                "$value": value,
-            }
-            dot = {
-                "Labels": found,
-                "ExternalLabels": context.external_labels,
-                "ExternalURL": context.external_url,
-                "Value": value,
-            }
-
-            def expand(template: Template, variables: dict[str, Any] = variables, dot: dict[str, Any] = dot) -> str:
-                try:
-                    text = template.expand(functions=table, variables=variables, dot=dot)
-                except TemplateError as e:
-                    context.expanded(False)
-                    return f"<error expanding template: {e}>"
-                context.expanded(True)
-                return text
-
+            expand = _expander(found, value, context, table)
             labels = {name: text for name, text in found.items() if name != NAME}
             labels |= {name: expand(template) for name, template in self._labels.items()}
             labels[ALERT_NAME] = self.config.alert
@@ -185,6 +164,26 @@ class AlertingRule:
             number = 0.0 if isinstance(value, Histogram) else value
             out[key] = Alert(labels, annotations, number, PENDING, at)
         return out
+
+    def texts(
+        self,
+        alert: Mapping[str, str],
+        samples: Sequence[tuple[Mapping[str, str], float | Histogram]],
+        context: TemplateContext,
+    ) -> Mapping[str, str]:
+        """The annotations of one alert that these samples gave; for who does not need those of all."""
+        if not self._annotations:
+            return {}
+        table = functions(query=context.query, external_url=context.external_url, now=context.now)
+        own = {*self._labels, ALERT_NAME, NAME}
+        wanted = {name: text for name, text in alert.items() if name not in own}
+        for found, value in samples:
+            # An alert's labels are its sample's, the rule's over them.
+            if {name: text for name, text in found.items() if name not in own} == wanted:
+                expand = _expander(found, value, context, table)
+                if all(expand(template) == alert.get(name, "") for name, template in self._labels.items()):
+                    return {name: expand(template) for name, template in self._annotations.items()}
+        return {}
 
     def _stored(self) -> list[tuple[dict[str, str], float]]:
         out = []
@@ -203,6 +202,38 @@ class AlertingRule:
                 for key, alert in self.active.items()
             }
         return out
+
+
+def _expander(
+    labels: Mapping[str, str],
+    value: float | Histogram,
+    context: TemplateContext,
+    table: Mapping[str, Callable[..., Any]],
+) -> Callable[[Template], str]:
+    """What fills in a template for one sample; a mistake in it is said in its place."""
+    dot = {
+        "Labels": labels,
+        "ExternalLabels": context.external_labels,
+        "ExternalURL": context.external_url,
+        "Value": value,
+    }
+    variables = {
+        "$labels": labels,
+        "$externalLabels": context.external_labels,
+        "$externalURL": context.external_url,
+        "$value": value,
+    }
+
+    def expand(template: Template) -> str:
+        try:
+            text = template.expand(functions=table, variables=variables, dot=dot)
+        except TemplateError as e:
+            context.expanded(False)
+            return f"<error expanding template: {e}>"
+        context.expanded(True)
+        return text
+
+    return expand
 
 
 def format_alert_value(value: float) -> str:

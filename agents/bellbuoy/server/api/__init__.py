@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from bellbuoy.server.api import admin, nodes, queries, rules, scraping, series, status, targets
+from bellbuoy.server.api import admin, backtest, nodes, queries, rules, scraping, series, status, targets
 from bellbuoy.server.api.answers import api_handler, failure, success
 from bellbuoy.server.parts import Parts, Replay
 
@@ -39,6 +39,7 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     ("/admin/tsdb/delete_series", ("POST", "PUT"), admin.delete_series),
     ("/admin/tsdb/clean_tombstones", ("POST", "PUT"), admin.clean_tombstones),
     ("/admin/tsdb/snapshot", ("POST", "PUT"), admin.snapshot),
+    ("/bellbuoy/backtest", BOTH, backtest.backtest),
     ("/bellbuoy/nodes", GET, nodes.nodes),
 )
 PREFIX = "/api/v1"
