@@ -73,7 +73,7 @@ def test_only_tests_of_a_name_run(tmp_path: Path) -> None:
 
 
 def test_values_are_read_as_they_are_written() -> None:
-    assert read_values(" 1 -2 .5 1e3 0x10 ") == [1, -2, 0.5, 1000, 16]
+    assert read_values(" 1 -2 .5 1e3 0x2 ") == [1, -2, 0.5, 1000, 0, 0, 0]
     assert read_values("1+2x3 5-1x2 7x2") == [1, 3, 5, 7, 5, 4, 3, 7, 7, 7]
     assert read_values("_ _x3 stale") == [None, None, None, None, STALE]
     values = read_values("Inf -Inf NaN")

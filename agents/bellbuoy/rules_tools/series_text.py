@@ -18,7 +18,7 @@ from bellbuoy.tsdb import Histogram
 # Values of one series: a year of them, one a minute, is half of it.
 VALUES_LIMIT = 1_000_000
 _ITEM = re.compile(r"\{\{.*?\}\}(?:[+-]\{\{.*?\}\})?(?:x\d+)?|\S+", re.DOTALL)
-_NUMBER = r"(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[iI]nf|[nN]a[nN])"
+_NUMBER = r"(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[iI]nf|[nN]a[nN])"
 _SEQUENCE = re.compile(rf"([+-]?{_NUMBER})(?:([+-]{_NUMBER})?x(\d+))?")
 _HISTOGRAMS = re.compile(r"\{\{(.*?)\}\}(?:([+-])\{\{(.*?)\}\})?(?:x(\d+))?", re.DOTALL)
 _FIELD = re.compile(r"(\w+):(\[[^\]]*\]|\S+)\s*")
@@ -107,18 +107,12 @@ def _number_items(item: str) -> list[Value]:
     if match is None:
         raise SeriesTextError(f"cannot read value {item!r}: write a number, _, stale, 1+2x3, 1x3 or {{{{…}}}}")
     first, step, times = match.groups()
-    value, change = _number(first), _number(step) if step else 0.0
+    value, change = float(first), float(step) if step else 0.0
     out: list[Value] = [value]
     for _ in range(_bounded(int(times or 0), item)):
         value = value + change if step else value
         out.append(value)
     return out
-
-
-def _number(text: str) -> float:
-    sign, digits = (text[0], text[1:]) if text[0] in "+-" else ("", text)
-    value = float(int(digits, 16)) if digits[:2].lower() == "0x" else float(digits)
-    return -value if sign == "-" else value
 
 
 def _histogram_items(item: str) -> list[Value]:
@@ -149,10 +143,10 @@ def read_histogram(text: str) -> Histogram:
         at = match.end()
 
     def numbers(name: str) -> list[float]:
-        return [_number(one) for one in fields.pop(name, "").strip("[]").split()]
+        return [float(one) for one in fields.pop(name, "").strip("[]").split()]
 
     def number(name: str) -> float:
-        return _number(fields.pop(name, "0"))
+        return float(fields.pop(name, "0"))
 
     try:
         positive, negative = numbers("buckets"), numbers("n_buckets")

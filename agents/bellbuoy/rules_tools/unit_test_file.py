@@ -1,5 +1,6 @@
 """The files that `rules test` reads: promtool's, every field of them, checked whole before anything runs."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -7,11 +8,19 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bellbuoy.configuration import Duration, Strict
 
+_YAML_NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][+-]?\d+)?")
+
 
 def _number(value: Any) -> Any:
-    """YAML's own spellings of what is no number."""
+    """A number as YAML has it: what is none is written `.inf` and `.nan`."""
+    if not isinstance(value, str):
+        return value
     special = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
-    return special.get(value.lower(), value) if isinstance(value, str) else value
+    if value.lower() in special:
+        return special[value.lower()]
+    if not _YAML_NUMBER.fullmatch(value):
+        raise ValueError(f'"{value}" is no number of YAML; write digits, .inf or .nan')
+    return value.replace("_", "")
 
 
 def _start(value: Any) -> Any:
