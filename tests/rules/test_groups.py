@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from bellbuoy.promql import Engine, QueryResult
 from bellbuoy.rules import Alert, AlertingRule, RuleManager, RuleOptions, load_groups
 from bellbuoy.tsdb import Histogram, LabelSets
 from tests.rules.conftest import Store, until
@@ -296,3 +297,36 @@ async def test_a_rule_that_moves_to_another_group_leaves_no_gap(store: Store, ma
     await running.load('groups: [{name: other, interval: 1h, rules: [{record: kept, expr: "up"}]}]')
     assert store.get("kept", START + 21) == {"__name__=kept": 1}
     assert store.get("gone", START + 21) == {}
+
+
+class SlowEngine(Engine):
+    """An engine that takes a while."""
+
+    def instant(self, query: str, at_ms: int, **more: Any) -> QueryResult:
+        time.sleep(0.25)
+        return super().instant(query, at_ms, **more)
+
+
+async def test_evaluations_that_are_left_out_are_counted(store: Store) -> None:
+    registry = CollectorRegistry()
+    manager = RuleManager(
+        engine=SlowEngine(store.storage),
+        storage=store.storage,
+        options=RuleOptions(),
+        send=lambda *_: None,
+        registry=registry,
+    )
+    text = "groups: [{name: g, interval: 50ms, rules: [{record: r, expr: vector(1)}]}]"
+    await manager.apply(load_groups({"r": text}, interval_seconds=1), external_labels={})
+
+    def count(name: str) -> float:
+        return registry.get_sample_value(name, {"rule_group": "r;g"}) or 0.0
+
+    await until(lambda: count("bellbuoy_rule_evaluations_total") >= 3)
+    await manager.stop()
+    missed, all_ = count("bellbuoy_rule_group_iterations_missed_total"), count("bellbuoy_rule_group_iterations_total")
+    done = count("bellbuoy_rule_evaluations_total")
+    assert missed >= 6
+    assert all_ == missed + done
+    assert count("bellbuoy_rule_group_last_rule_duration_sum_seconds") >= 0.25
+    assert registry.get_sample_value("bellbuoy_rule_group_duration_seconds_count") == done
