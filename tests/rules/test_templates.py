@@ -124,6 +124,19 @@ def test_text_functions_work_on_addresses_and_patterns() -> None:
     check("{{ pathPrefix }} {{ externalURL }}", "/x http://buoy:9090/x")
 
 
+def test_odd_cases_are_as_in_go() -> None:
+    check('{{ reReplaceAll "a*" "-" "baac" }}', "-b-c-")
+    check("""{{ html "<a&\\"'>" }} {{ js "a'b<c>" }}""", "&lt;a&amp;&#34;&#39;&gt; a\\'b\\u003Cc\\u003E")
+    check('{{ title "it\'s a-b c_d 3x WWW" }}', "It's A-B C_d 3X WWW")
+    check('{{ printf "%05.1f|%T|%T" $value $value 1 }}', "  NaN|float64|int", value=float("nan"))
+    check(
+        "{{ gt $value 10.0 }} {{ ge $value 10.0 }} {{ lt $value 10.0 }} {{ le $value 10.0 }}",
+        "true true false false",
+        value=float("nan"),
+    )
+    check("{{ humanizeTimestamp 0.0019 }}", "1970-01-01 00:00:00.001 +0000 UTC")
+
+
 def test_values_print_as_go_prints_them() -> None:
     for value, want in (
         (1.0, "1"), (0.1, "0.1"), (1e21, "1e+21"), (123456789.0, "1.23456789e+08"), (1e-5, "1e-05"),

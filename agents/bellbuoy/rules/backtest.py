@@ -145,7 +145,7 @@ def backtest(
 
     def context(at_ms: int) -> TemplateContext:
         def query(text: str) -> list[dict[str, Any]]:
-            return query_samples(engine, text, at_ms - query_offset_ms)
+            return query_samples(engine, text, at_ms)
 
         return TemplateContext(external_labels or {}, external_url, query, now=at_ms / 1000)
 

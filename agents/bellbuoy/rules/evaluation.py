@@ -205,7 +205,7 @@ class Evaluation:
         context = TemplateContext(
             world.external_labels,
             world.options.external_url,
-            lambda text: query_samples(world.engine, text, turn.query_ms),
+            lambda text: query_samples(world.engine, text, round(turn.at * 1000)),
             now=turn.at,
             expanded=world.metrics.expanded,
         )

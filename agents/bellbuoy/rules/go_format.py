@@ -130,6 +130,8 @@ def _one(verb: str, flags: str, precision: int | None, value: Any) -> str | None
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if verb == "v":
         return format_value(value)
+    if verb == "T":
+        return _type_name(value)
     if verb == "t":
         return format_value(value) if isinstance(value, bool) else None
     if verb == "s":
@@ -176,7 +178,8 @@ def sprintf(form: str, *values: Any) -> str:
         size = min(int(width or 0), WIDTH_LIMIT)
         if "-" in flags:
             return text.ljust(size)
-        return text.zfill(size) if "0" in flags and verb in "dfFeEgGxX" else text.rjust(size)
+        zeros = "0" in flags and verb in "dfFeEgGxX" and text[-1] not in "fN"
+        return text.zfill(size) if zeros else text.rjust(size)
 
     out = _VERB.sub(replace, form)
     if used < len(values):

@@ -105,7 +105,7 @@ class RuleGroup:
         start = time.monotonic()
         key, metrics, loaded = self.loaded.key, self._world.metrics, self.loaded
         if self._evaluations == 0:
-            self._prepare_restore()
+            self._prepare_restore(at)
             metrics.group_restore.labels(key).set(time.monotonic() - start)
         total = self._evaluation.run(at, offset_seconds=loaded.query_offset_seconds, limit=loaded.limit)
         self._evaluations += 1
@@ -120,10 +120,10 @@ class RuleGroup:
         metrics.group_seconds.observe(self.evaluation_seconds)
         metrics.group_samples.labels(key).set(total)
 
-    def _prepare_restore(self) -> None:
+    def _prepare_restore(self, at: float) -> None:
         world = self._world
         end = int(self._started * 1000)
-        start = end - int(world.options.for_outage_tolerance_seconds * 1000)
+        start = int((at - world.options.for_outage_tolerance_seconds) * 1000)
         if start >= end:
             return
         for state in self.rules:

@@ -141,14 +141,14 @@ def duration_seconds(text: str) -> float:
 
 def title(text: str) -> str:
     """The first letter of each word large, the rest as it is."""
-    return re.sub(r"(?<![\w'’])[^\W\d_]", lambda match: match.group().upper(), text)
+    return re.sub(r"(?<![\w'’])\d*[^\W\d_]", lambda match: match.group().upper(), text)
 
 
 def re_replace_all(pattern: str, replacement: str, text: str) -> str:
     """Every match replaced, `$1` filled in. The core matches whole texts, so each match is found by its rests."""
     if len(text) > REPLACE_LIMIT:
         raise ValueError(f"the text has more than {REPLACE_LIMIT} characters")
-    out, at = "", 0
+    out, at, last = "", 0, -1
     while at <= len(text):
         start = f"(?s:.{{{at}}})"
         before = Regex(f"{start}(?P<bellbuoy_before>(?s:.*?))(?:{pattern})(?s:.*)")
@@ -157,9 +157,12 @@ def re_replace_all(pattern: str, replacement: str, text: str) -> str:
             break
         whole = Regex(f"{start}(?s:.*?)(?:{pattern})(?P<bellbuoy_after>(?s:.*))")
         after = whole.expand(text, "${bellbuoy_after}") or ""
-        out += skipped + (whole.expand(text, replacement) or "")
         end = len(text) - len(after)
-        if end == at + len(skipped):  # an empty match: go on behind the next character
+        # An empty match right behind another one is none, as in Go.
+        empty = end == at + len(skipped)
+        out += skipped + ("" if empty and end == last else whole.expand(text, replacement) or "")
+        last = end
+        if empty:  # go on behind the next character
             out += text[end : end + 1]
             end += 1
         at = end
@@ -200,6 +203,11 @@ def strip_domain(address: str) -> str:
     if not port:
         return short
     return f"[{short}]:{port}" if ":" in short else f"{short}:{port}"
+
+
+# What may not stand as it is in a text of JavaScript.
+_SCRIPT = {code: f"\\u{code:04X}" for code in (*range(32), *map(ord, "<>&="))}
+_SCRIPT |= {ord("\\"): "\\\\", ord("'"): "\\'", ord('"'): '\\"'}
 
 
 def _first(samples: Sequence[Any]) -> Any:
@@ -286,8 +294,8 @@ def functions(
         "urlQueryEscape": quote_plus,
         "urlquery": lambda *values: quote_plus(_print(*values)),
         "urlpath": lambda text: quote(text),
-        "html": lambda *values: escape(_print(*values)),
-        "js": lambda *values: _print(*values).replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'"),
+        "html": lambda *values: escape(_print(*values)).replace("&quot;", "&#34;").replace("&#x27;", "&#39;"),
+        "js": lambda *values: _print(*values).translate(_SCRIPT),
         "printf": sprintf,
         "print": _print,
         "println": lambda *values: " ".join(format_value(value) for value in values) + "\n",
@@ -299,8 +307,9 @@ def functions(
         "ne": lambda a, b: a != b,
         "lt": _ordered(lambda a, b: a < b),
         "le": _ordered(lambda a, b: a <= b),
-        "gt": _ordered(lambda a, b: a > b),
-        "ge": _ordered(lambda a, b: a >= b),
+        # As in Go they are the opposite of le and lt, so that NaN is above everything.
+        "gt": _ordered(lambda a, b: not a <= b),
+        "ge": _ordered(lambda a, b: not a < b),
     }
 
 
