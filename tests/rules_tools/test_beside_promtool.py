@@ -1,12 +1,16 @@
 """`rules test` and `rules check` give the verdicts of the real promtool, file by file."""
 
+import json
+import random
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bellbuoy.configuration import ConfigError
+from bellbuoy.durations import parse_duration
 from bellbuoy.rules_tools.checking import check
 from bellbuoy.rules_tools.unit_tests import run_file
 from tests.peers.programs import program
@@ -172,3 +176,55 @@ def test_a_file_of_the_wrong_shape_is_refused_whole_and_rules_that_meet_are_odd(
     twice = check("groups: [{name: g, rules: [{record: a, expr: up}, {record: a, expr: down}]}]", name="f")
     assert (twice.errors, len(twice.oddities)) == ([], 1)
     assert check("groups: [{name: g, rules: [{record: a, expr: up}]}]", name="f", lint="all").oddities == []
+
+
+def random_tests(seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rules with every `for` and `keep_firing_for`, and series that come and go; nothing expected yet."""
+    chance = random.Random(seed)
+    rules = [
+        {"alert": f"A{hold}x{keep}", "expr": "level > 0", "for": f"{hold}s", "keep_firing_for": f"{keep}s"}
+        for hold in (0, 30, 75)
+        for keep in (0, 30, 75)
+    ]
+    rules += [{"record": "firing", "expr": 'count by (alertname) (ALERTS{alertstate="firing"})'}]
+    series = []
+    for host in "abc":
+        values = [chance.choice(["0", "1", "1", "2", "_", "stale"]) for _ in range(30)]
+        series.append({"series": f'level{{host="{host}"}}', "values": " ".join(values)})
+    return {"groups": [{"name": "g", "rules": rules}]}, {"interval": "15s", "input_series": series}
+
+
+def test_alerts_come_and_go_as_in_promtool(tmp_path: Path) -> None:
+    rules, test = random_tests(7)
+    (tmp_path / "rules.yml").write_text(json.dumps(rules), encoding="utf-8")
+    names = [rule["alert"] for rule in rules["groups"][0]["rules"] if "alert" in rule]
+    times = [f"{at}s" for at in range(0, 450, 15)]
+    path = tmp_path / "test.yml"
+
+    def write_file(expected: dict[tuple[str, str], list[dict[str, str]]]) -> None:
+        alerts = [
+            {"eval_time": at, "alertname": name, "exp_alerts": [{"exp_labels": one} for one in expected[name, at]]}
+            for name in names
+            for at in times
+        ]
+        body = {
+            "rule_files": ["rules.yml"],
+            "evaluation_interval": "15s",
+            "tests": [{**test, "alert_rule_test": alerts}],
+        }
+        path.write_text(json.dumps(body), encoding="utf-8")
+
+    nothing: dict[tuple[str, str], list[dict[str, str]]] = {(name, at): [] for name in names for at in times}
+    write_file(nothing)
+    for error in run_file(path).errors:
+        found = re.search(r"alert (\w+) at (\w+):", error)
+        assert found is not None, error
+        at = f"{round(parse_duration(found[2]))}s"
+        nothing[found[1], at] = [{"host": host} for host in re.findall(r'host="(\w)"', error)]
+    write_file(nothing)
+    assert run_file(path).errors == []
+    assert sum(map(len, nothing.values())) > 100
+    done = subprocess.run(
+        [program("promtool"), "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
