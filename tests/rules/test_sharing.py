@@ -74,6 +74,14 @@ def test_a_value_is_kept_until_its_last_use_and_no_longer_than_there_is_room() -
     assert (len(made), full.hits) == (4, 0)
 
 
+def test_a_selector_alone_is_not_what_it_is_in_an_expression() -> None:
+    alone, again, inside = parse("a"), parse("(a)"), parse("sum(a)")
+    plan = Plan([alone, again, inside, parse("max(a)")])
+    assert plan.numbers[id(alone)] == plan.numbers[id(again.children()[0])]
+    assert plan.numbers[id(inside.children()[0])] != plan.numbers[id(alone)]
+    assert sorted(plan.wanted.values()) == [2, 2]
+
+
 def test_threads_that_need_the_same_wait_for_one_of_them() -> None:
     exprs = [parse("sum(a)") for _ in range(8)]
     made: list[int] = []

@@ -32,21 +32,21 @@ class Plan:
     """Which parts of these expressions are equal. The expressions themselves are asked for, not copies of them."""
 
     def __init__(self, exprs: Iterable[Expr]) -> None:
-        numbers: dict[Expr, int] = {}
+        numbers: dict[tuple[Expr, tuple[bool, ...]], int] = {}
         self._parts: list[Expr] = []
         self.numbers: dict[int, int] = {}
         """The number of what a node is equal to, by the node's identity."""
         counts: Counter[int] = Counter()
         for root in exprs:
-            whole = unwrap(root)
+            apart = _apart(root)
             stack = [root]
             while stack:
                 node = stack.pop()
-                # A selector that is a whole query may give histograms, the same in another one not.
-                if type(node).__name__ in _CHEAP or (node is whole and isinstance(node, VectorSelector)):
+                if type(node).__name__ in _CHEAP:
                     stack.extend(node.children())
                     continue
-                number = numbers.setdefault(node, len(numbers))
+                flags = tuple(id(selector) in apart for selector in selectors(node))
+                number = numbers.setdefault((node, flags), len(numbers))
                 if number == len(self._parts):
                     self._parts.append(node)
                 self.numbers[id(node)] = number
@@ -60,6 +60,15 @@ class Plan:
     def reads(self, number: int) -> Sequence[VectorSelector]:
         """The selectors in a part."""
         return selectors(self._parts[number])
+
+
+def _apart(root: Expr) -> frozenset[int]:
+    """The selectors, by identity, whose value is another one in this query than elsewhere.
+
+    One that is the whole query may give histograms, and in another expression not.
+    """
+    whole = unwrap(root)
+    return frozenset((id(whole),) if isinstance(whole, VectorSelector) else ())
 
 
 class _Slot:
