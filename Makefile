@@ -101,8 +101,8 @@ format: $(READY) ## formats all code
 	cargo fmt --manifest-path core/Cargo.toml
 
 .PHONY: conformance
-conformance: $(READY) ## Prometheus's own PromQL cases: how many pass
-	$(PYTHON) -m tests.conformance.run
+conformance: $(READY) ## PromQL cases in Prometheus's test language: which fail, how many pass (CASES=DIR: those of a folder)
+	@$(PYTHON) -m tests.conformance.run $(CASES)
 
 # --- the local cluster and the demo
 

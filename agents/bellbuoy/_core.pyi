@@ -145,11 +145,166 @@ class Histogram:
 
 @final
 class Histograms:
-    """A list of histograms that does not change."""
+    """A list of histograms that does not change.
+
+    `numbers` says which of them an operation is about, in which order and how often; where there is no `numbers` it is
+    about all. What comes out is as long as what went in, in its order. Arithmetic is on float histograms, as
+    Prometheus's FloatHistogram defines it: schemas are reduced to the coarser one, zero buckets widened to the wider
+    one, custom bounds cut down to those that both have. A result is not compacted, except where that is said. Arrays
+    of different lengths, and a number that there is not, raise ValueError.
+    """
+
+    # Flags, of which an operation sets those that it names; combined with `|`.
+    INCOMPATIBLE: int
+    """Exponential and custom buckets met: there is no result, what stands for it is the first operand."""
+    COLLISION: int
+    """One says that its counter was reset, another that its was not."""
+    RECONCILED: int
+    """Custom bounds differed; in rates: where one was subtracted."""
+    RECONCILED_SUM: int
+    """Custom bounds differed where one was added; of rates only."""
+    GAUGE: int
+    """A rate of counters met a gauge."""
+    NOT_GAUGE: int
+    """A delta of gauges met what is none."""
+    NONE: int
+    """An extended rate has no sample to start from or to end at: there is no result."""
+    NAN: int
+    """A quantile lies among NaN observations, and is NaN; a fraction does not count some."""
+    SKEWED: int
+    """There are NaN observations, which a quantile takes to be above all others."""
 
     def __init__(self, histograms: Sequence[Histogram]) -> None: ...
     def __len__(self) -> int: ...
     def __getitem__(self, number: int) -> Histogram: ...
+    @staticmethod
+    def concat(parts: Sequence[Histograms]) -> Histograms:
+        """One after the other: a number of the second is greater by the length of the first, and so on."""
+
+    def take(self, numbers: NDArray[np.int64]) -> Histograms:
+        """These; no bucket is copied."""
+
+    def counts(self) -> NDArray[np.float64]: ...
+    def sums(self) -> NDArray[np.float64]: ...
+    def schemas(self) -> NDArray[np.int8]: ...
+    def hints(self) -> NDArray[np.uint8]:
+        """0: unknown, 1: reset, 2: not_reset, 3: gauge."""
+
+    def weights(self) -> NDArray[np.int64]:
+        """As many samples as each counts for, where samples are limited."""
+
+    def with_hints(self, hints: NDArray[np.uint8]) -> Histograms:
+        """All, with other hints."""
+
+    def stats(self, numbers: NDArray[np.int64]) -> Histograms:
+        """Their counts, sums, schemas and hints, without buckets, zero threshold and bounds."""
+
+    def compact(self) -> Histograms:
+        """All, without empty buckets. One that has none is not copied."""
+
+    def texts(self, numbers: NDArray[np.int64]) -> list[str]:
+        """`{count:3, sum:1.5, [-0.001,0.001]:1, (1,2]:2}`"""
+
+    def scale(self, numbers: NDArray[np.int64], factors: NDArray[np.float64]) -> Histograms:
+        """Each by its factor; one below 0 makes a gauge."""
+
+    def divide(self, numbers: NDArray[np.int64], divisors: NDArray[np.float64]) -> Histograms:
+        """Each by its divisor; one below 0 makes a gauge, 0 leaves no buckets."""
+
+    def add(
+        self, numbers: NDArray[np.int64], other: Histograms, other_numbers: NDArray[np.int64]
+    ) -> tuple[Histograms, NDArray[np.uint16]]:
+        """Sums in pairs. Flags: INCOMPATIBLE, COLLISION, RECONCILED."""
+
+    def subtract(
+        self, numbers: NDArray[np.int64], other: Histograms, other_numbers: NDArray[np.int64]
+    ) -> tuple[Histograms, NDArray[np.uint16]]:
+        """Differences in pairs, with the hints that sums have; who wants gauges calls `with_hints`. Flags as above."""
+
+    def equal(
+        self, numbers: NDArray[np.int64], other: Histograms, other_numbers: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Whether pairs are bit for bit the same but for hints. Empty buckets count: compare what was compacted."""
+
+    def resets(self, numbers: NDArray[np.int64], previous: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the counter was reset between each and the one that was previous; hints are believed."""
+
+    def interpolate(
+        self,
+        earlier: NDArray[np.int64],
+        later: NDArray[np.int64],
+        fractions: NDArray[np.float64],
+        is_counter: NDArray[np.bool_],
+    ) -> tuple[Histograms, NDArray[np.uint16]]:
+        """What lies between two at a fraction of the way, neither 0 nor 1; a counter that was reset comes from 0.
+
+        Flags: INCOMPATIBLE, RECONCILED (in the difference), RECONCILED_SUM (in the sum).
+        """
+
+    def total(
+        self, numbers: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]
+    ) -> tuple[Histograms, NDArray[np.uint16], NDArray[np.int64]]:
+        """For each window `numbers[low[i]:high[i]]`, which is not empty, the compensated sum in this order.
+
+        `sum` and `sum_over_time`. Windows may overlap. Flags: INCOMPATIBLE, COLLISION (any two of them), RECONCILED.
+        The last array has where in `numbers` the incompatible one was, -1 where there is none.
+        """
+
+    def mean(
+        self, numbers: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]
+    ) -> tuple[Histograms, NDArray[np.uint16], NDArray[np.int64]]:
+        """As `total`, the mean: of `avg` and `avg_over_time`. It is made step by step once the sum would overflow."""
+
+    def rate(
+        self,
+        numbers: NDArray[np.int64],
+        low: NDArray[np.int64],
+        high: NDArray[np.int64],
+        resets: NDArray[np.bool_],
+        *,
+        is_counter: bool,
+    ) -> tuple[Histograms, NDArray[np.uint16]]:
+        """For each window `numbers[low[i]:high[i]]` of at least two, how much it grew; of `rate`, `increase`, `delta`.
+
+        Without extrapolation: that is for `scale`. A gauge, compacted. `resets[j]` says that there was a reset between
+        `numbers[j - 1]` and `numbers[j]`. Flags: INCOMPATIBLE, RECONCILED, RECONCILED_SUM, GAUGE, NOT_GAUGE.
+        """
+
+    def extended_rate(
+        self,
+        numbers: NDArray[np.int64],
+        times: NDArray[np.int64],
+        low: NDArray[np.int64],
+        high: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        *,
+        is_counter: bool,
+        smoothed: bool,
+    ) -> tuple[Histograms, NDArray[np.uint16]]:
+        """As `rate`, of selectors that are `anchored`, or `smoothed`.
+
+        A window of at least one sample reaches past its bounds, the times `starts[i]` and `ends[i]`, as far as such a
+        selector looks; `times[j]` is that of `numbers[j]`. Not extrapolated, not divided by seconds. Flags: NONE,
+        INCOMPATIBLE, RECONCILED, RECONCILED_SUM, GAUGE, NOT_GAUGE.
+        """
+
+    def trim(self, numbers: NDArray[np.int64], bounds: NDArray[np.float64], *, upper: bool) -> Histograms:
+        """Without the observations above the bound if `upper`, as `</` does, else without those below: `>/`. Compacted
+        where any were cut off."""
+
+    def quantile(
+        self, numbers: NDArray[np.int64], quantiles: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
+        """Flags: NAN, SKEWED."""
+
+    def fraction(
+        self, numbers: NDArray[np.int64], lower: NDArray[np.float64], upper: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
+        """Of all observations, those between the two. Flag: NAN."""
+
+    def variance(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Estimated from the buckets' middles; its square root is the deviation."""
 
 @final
 class Writer:

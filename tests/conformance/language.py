@@ -1,21 +1,22 @@
 """Prometheus's test language: a file to a list of commands.
 
 Blocks are separated by blank lines, and a comment counts as one. The commands are `clear`, `load`, `eval instant` and
-`eval range`; what an eval expects stands below it. Native histograms are read as `NATIVE`, so that a case that loads or
-expects one is known.
+`eval range`; what an eval expects stands below it.
 """
 
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
 from bellbuoy.durations import DurationError, parse_duration
-from bellbuoy.promql import parse
+from bellbuoy.promql import QueryError, parse
 from bellbuoy.promql.nodes import VectorSelector
+from tests.conformance.native import Native
+from tests.conformance.native import number as parse_number
 
 STALE_BITS = 0x7FF0000000000002
 
@@ -24,10 +25,9 @@ class Mark(Enum):
     """What stands in a sequence and is no float."""
 
     STALE = "stale"
-    NATIVE = "native histogram"
 
 
-Value: TypeAlias = float | Mark | None
+Value: TypeAlias = float | Mark | Native | None
 Labels: TypeAlias = dict[str, str]
 
 
@@ -38,11 +38,14 @@ class Clear:
 
 @dataclass(frozen=True)
 class Load:
-    """Series with a sample each interval, from time zero."""
+    """Series with a sample each interval, from time zero.
+
+    Starts say when a sample's counter began, in milliseconds after the sample, for the series that have any.
+    """
 
     line: int
     interval_ms: int
-    series: list[tuple[Labels, list[Value]]]
+    series: list[tuple[Labels, list[Value], list[int | None]]]
     with_native_buckets: bool
 
 
@@ -86,7 +89,16 @@ class Eval:
         return [expectation for expectation in self.expectations if expectation.kind == kind]
 
 
-Command: TypeAlias = Clear | Load | Eval
+@dataclass(frozen=True)
+class Broken:
+    """A block that is not written in the test language; `is_eval` says whether it is a case."""
+
+    line: int
+    reason: str
+    is_eval: bool
+
+
+Command: TypeAlias = Clear | Load | Eval | Broken
 
 
 class LanguageError(ValueError):
@@ -98,24 +110,29 @@ _RANGE = re.compile(r"^eval(?:_(fail|warn|info))?\s+range\s+from\s+(.+)\s+to\s+(
 _EXPECT = re.compile(r"^expect\s+(ordered|fail|warn|no_warn|info|no_info)(?:\s+(regex|msg):(.+))?$")
 _EXPECT_RANGE = re.compile(r"^expect range vector\s+from\s+(.+)\s+to\s+(.+)\s+step\s+(.+)$")
 _ITEM = re.compile(r"\{\{.*?\}\}(?:[+-]\{\{.*?\}\})?(?:x\d+)?|\S+")
+_NATIVE = re.compile(r"\{\{(.*?)\}\}(?:([+-])\{\{(.*?)\}\})?(?:x(\d+))?")
+_START = re.compile(r"([+-]?\d[0-9a-wyz]*)(?:([+-])(\d[0-9a-wyz]*))?(?:x(\d+))?")
 _NUMBER = r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[iI]nf|[nN]a[nN])"
 _SEQUENCE = re.compile(rf"({_NUMBER})(?:([+-])({_NUMBER}))?(?:x(\d+))?")
 
 
 def read(path: Path) -> list[Command]:
     """The commands of a file."""
-    commands: list[Command] = []
-    for number, block in _blocks(path.read_text(encoding="utf-8")):
-        word = block[0].split()[0].lower()
+    return [_command(number, block) for number, block in _blocks(path.read_bytes().decode("utf-8", "surrogateescape"))]
+
+
+def _command(number: int, block: list[str]) -> Command:
+    word = block[0].split()[0].lower()
+    try:
         if word == "clear":
-            commands.append(Clear())
-        elif word.startswith("load"):
-            commands.append(_load(number, block))
-        elif word.startswith("eval"):
-            commands.append(_eval(number, block))
-        else:
-            raise LanguageError(f"{path.name}:{number}: no command {word}")
-    return commands
+            return Clear()
+        if word.startswith("load"):
+            return _load(number, block)
+        if word.startswith("eval"):
+            return _eval(number, block)
+    except (ValueError, QueryError) as e:
+        return Broken(number, f"cannot read it: {e}", word.startswith("eval"))
+    return Broken(number, f"there is no command {word}", is_eval=False)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -146,8 +163,36 @@ def milliseconds(text: str) -> int:
 
 def _load(number: int, block: list[str]) -> Load:
     word, interval = block[0].split()
-    series = [_series(line) for line in block[1:] if "}@st" not in line and "@st " not in line]
+    series = []
+    starts: list[int | None] = []
+    for line in block[1:]:
+        if _is_starts(line):
+            starts = list(_starts_of(line.partition("@st")[2]))
+            continue
+        labels, values = _series(line)
+        if starts and len(starts) != len(values):
+            raise LanguageError(f"line {number}: {len(starts)} starts for {len(values)} samples: {line}")
+        series.append((labels, values, starts))
+        starts = []
     return Load(number, milliseconds(interval), series, word.lower() == "load_with_nhcb")
+
+
+def _is_starts(line: str) -> bool:
+    return re.split(r"[ \t]", line, maxsplit=1)[0].endswith("@st")
+
+
+def _starts_of(text: str) -> Iterator[int | None]:
+    for item in text.split():
+        if item.startswith("_"):
+            yield from [None] * (int(item[2:]) if item[1:] else 1)
+            continue
+        match = _START.fullmatch(item)
+        if match is None:
+            raise LanguageError(f"no start: {item}")
+        first, sign, step, count = match.groups()
+        start = milliseconds(first.removeprefix("+"))
+        change = 0 if step is None else milliseconds(step) * (-1 if sign == "-" else 1)
+        yield from (start + change * place for place in range(int(count or 0) + 1))
 
 
 def _series(line: str) -> tuple[Labels, list[Value]]:
@@ -197,8 +242,7 @@ def values_of(text: str) -> Iterator[Value]:
     """The values of a sequence such as `1 2+3x4 _ stale`."""
     for item in _ITEM.findall(text):
         if item.startswith("{{"):
-            count = re.search(r"\}\}x(\d+)$", item)
-            yield from [Mark.NATIVE] * (int(count.group(1)) + 1 if count else 1)
+            yield from _natives_of(item)
         elif item.startswith("_"):
             yield from [None] * (int(item[2:]) if item[1:] else 1)
         elif item == "stale":
@@ -208,12 +252,26 @@ def values_of(text: str) -> Iterator[Value]:
             if match is None:
                 raise LanguageError(f"no values: {item}")
             first, sign, step, count_text = match.groups()
-            value = float(first)
+            value = parse_number(first)
             yield value
-            change = 0.0 if step is None else float(step) * (-1 if sign == "-" else 1)
+            change = 0.0 if step is None else parse_number(step) * (-1 if sign == "-" else 1)
             for _ in range(int(count_text or 0)):
                 value += change
                 yield value
+
+
+def _natives_of(item: str) -> Iterator[Native]:
+    match = _NATIVE.fullmatch(item)
+    if match is None:
+        raise LanguageError(f"no histogram: {item}")
+    first, sign, step, count = match.groups()
+    value = Native.read(first)
+    change = None if step is None else Native.read(step)
+    yield value if change is None else replace(value, has_hint=change.has_hint)
+    for _ in range(int(count or 0)):
+        if change is not None:
+            value = value.plus(change, -1 if sign == "-" else 1)
+        yield value
 
 
 def _eval(number: int, block: list[str]) -> Eval:
@@ -254,7 +312,7 @@ def _body(case: Eval, line: str) -> bool:
     elif line.startswith("expected_fail_regexp"):
         case.expectations.append(Expectation("fail", None, line.removeprefix("expected_fail_regexp").strip()))
     elif re.fullmatch(_NUMBER, line):
-        case.scalar = float(line)
+        case.scalar = parse_number(line)
         return True
     else:
         case.series.append(_series(line))

@@ -1,4 +1,4 @@
-"""Runs the conformance cases and says how many pass: `python -m tests.conformance.run [-v] [file …]`.
+"""Runs the conformance cases and says how many pass: `python -m tests.conformance.run [file or folder …]`.
 
 Each instant eval is also run with `@` on its selectors at five other times, and as the middle of a range query, as
 Prometheus's own runner does. `float` counts the cases that touch no native histogram.
@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from bellbuoy._core import HISTOGRAM_MARK
 from bellbuoy.labels import Matcher
 from bellbuoy.promql import Engine, EngineOptions, Queryable, QueryError, QueryResult, format_expr, parse
 from bellbuoy.promql.nodes import (
@@ -30,10 +31,12 @@ from bellbuoy.promql.nodes import (
     VectorSelector,
     walk,
 )
-from tests.conformance.language import STALE_BITS, Clear, Eval, Labels, Load, Mark, Value, read
-from tests.conformance.storage import CoreStorage, MemoryStorage
+from tests.conformance.language import STALE_BITS, Broken, Clear, Eval, Labels, Load, Mark, Value, read
+from tests.conformance.native import CUSTOM, Native, natives_of_classics
+from tests.conformance.storage import CoreStorage, MemoryStorage, Sample
 
 CASES = Path(__file__).parent / "promqltest"
+OWN_CASES = Path(__file__).parents[1] / "promql" / "cases"
 OPTIONS = EngineOptions(max_samples=10_000)
 STALE = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
 _UNSAFE = frozenset(
@@ -44,13 +47,14 @@ _EDGES = re.compile(r"\b(?:start|end|range|step)\(\)", re.IGNORECASE)
 
 
 Key: TypeAlias = tuple[tuple[str, str], ...]
-Points: TypeAlias = dict[Key, dict[int, float]]
+Found: TypeAlias = float | Native
+Points: TypeAlias = dict[Key, dict[int, Found]]
 
 
 class Store(Queryable, Protocol):
     """What cases are loaded into."""
 
-    def append(self, labels: dict[str, str], samples: Sequence[tuple[int, float]]) -> None: ...
+    def append(self, labels: dict[str, str], samples: Sequence[Sample]) -> None: ...
     def clear(self) -> None: ...
 
 
@@ -81,6 +85,7 @@ class Runner:
         self.store = store
         self.engine = Engine(store, OPTIONS)
         self.native: list[Labels] = []
+        self.last: dict[Key, Native | None] = {}
 
     def run(self, path: Path) -> Tally:
         """How the file's evals do."""
@@ -90,7 +95,13 @@ class Runner:
                 case Clear():
                     self.clear()
                 case Load():
-                    self.load(command)
+                    try:
+                        self.load(command)
+                    except ValueError as e:
+                        tally.failures.append(f"{path.name}:{command.line}: cannot load it: {e}")
+                case Broken():
+                    tally += Tally(int(command.is_eval), 0, int(command.is_eval), 0)
+                    tally.failures.append(f"{path.name}:{command.line}: {command.reason}")
                 case Eval():
                     error = self.attempt(command)
                     is_float = not self.touches_native(command)
@@ -104,22 +115,40 @@ class Runner:
         """Forget what was loaded."""
         self.store.clear()
         self.native.clear()
+        self.last.clear()
 
     def load(self, command: Load) -> None:
-        """Append the series' float samples; remember which series have native histograms."""
-        series = {_key(labels): (labels, values) for labels, values in command.series}  # of equal ones the last counts
-        for labels, values in series.values():
-            if any(value is Mark.NATIVE for value in values):
-                self.native.append(labels)
-            name = labels.get("__name__", "")
-            if command.with_native_buckets and name.endswith(("_bucket", "_count", "_sum")):
-                base = name.rsplit("_", 1)[0]
-                self.native.append({key: value for key, value in labels.items() if key != "le"} | {"__name__": base})
-            self.store.append(labels, list(_samples(values, command.interval_ms)))
+        """Append the series' samples; remember which series have native histograms."""
+        series = {_key(one[0]): one for one in command.series}  # of equal ones the last counts
+        for labels, values, starts in series.values():
+            self.append(labels, _timed(values, starts, command.interval_ms))
+        if command.with_native_buckets:
+            for labels, natives in natives_of_classics(series.values()):
+                at = [place * command.interval_ms for place in natives]
+                self.append(labels, [(time, value, 0) for time, value in zip(at, natives.values(), strict=True)])
+
+    def append(self, labels: Labels, samples: list[tuple[int, float | Native, int]]) -> None:
+        """Samples of one series, histograms with the hints that Prometheus's storage gives them."""
+        known = self.last.get(_key(labels))
+        ready: list[Sample] = []
+        for time, value, began in samples:
+            if not isinstance(value, Native):
+                ready.append((time, value, began))
+                known = None
+                continue
+            hint = "gauge" if value.hint == "gauge" else "unknown"
+            if known is not None and value.continues(known):
+                hint = "not_reset"
+            ready.append((time, replace(value, hint=hint).to_core(), began))
+            known = value
+        self.last[_key(labels)] = known
+        if any(isinstance(value, Native) for _, value, _ in samples):
+            self.native.append(labels)
+        self.store.append(labels, ready)
 
     def touches_native(self, case: Eval) -> bool:
         """Whether native histograms are selected or expected."""
-        if any(value is Mark.NATIVE for _, values in case.series for value in values):
+        if any(isinstance(value, Native) for _, values in case.series for value in values):
             return True
         try:
             expr = parse(case.query)
@@ -197,12 +226,17 @@ class Runner:
             raise Mismatch(f"as a range query: {e}") from e
 
 
-def _samples(values: list[Value], interval_ms: int) -> Iterator[tuple[int, float]]:
+def _timed(values: list[Value], starts: list[int | None], interval_ms: int) -> list[tuple[int, float | Native, int]]:
+    samples: list[tuple[int, float | Native, int]] = []
     for position, value in enumerate(values):
+        time = position * interval_ms
+        start = starts[position] if starts else None
+        began = 0 if start is None else time + start
         if value is Mark.STALE:
-            yield position * interval_ms, STALE
-        elif isinstance(value, float):
-            yield position * interval_ms, value
+            samples.append((time, STALE, began))
+        elif isinstance(value, float | Native):
+            samples.append((time, value, began))
+    return samples
 
 
 def _check_failure(case: Eval, error: QueryError) -> None:
@@ -243,7 +277,7 @@ def _check_instant(case: Eval, result: QueryResult) -> None:
         if len(values) != 1 or not _equal(values[0], case.scalar):
             raise Mismatch(f"got {values}, expected {case.scalar}")
         return
-    found = [(_key(labels), value) for labels, _, value in result.samples()]
+    found = [(_key(labels), value) for labels, _, value in _points(result)]
     wanted = [(_key(labels), values[0] if values else None) for labels, values in case.series]
     _check_keys([key for key, _ in found], [key for key, _ in wanted], ordered=bool(case.expects("ordered")))
     actual = dict(found)
@@ -265,7 +299,7 @@ def _check_keys(found: list[Key], wanted: list[Key], *, ordered: bool) -> None:
 
 def _check_matrix(case: Eval, result: QueryResult) -> None:
     found: Points = {}
-    for labels, time, value in result.samples():
+    for labels, time, value in _points(result):
         found.setdefault(_key(labels), {})[time] = value
     _compare_points(case, found, case.start_ms, case.step_ms)
     names = [tuple(sorted(labels.items())) for labels in result.labels.to_dicts()]
@@ -275,15 +309,13 @@ def _check_matrix(case: Eval, result: QueryResult) -> None:
 
 def _check_range_vector(case: Eval, result: QueryResult) -> None:
     found: Points = {}
-    for labels, time, value in result.samples():
+    for labels, time, value in _points(result):
         found.setdefault(_key(labels), {})[time] = value
     start, _, step = case.range_vector or (0, 0, 1)
     _compare_points(case, found, start, step)
 
 
-def _compare_points(
-    case: Eval, found: dict[tuple[tuple[str, str], ...], dict[int, float]], start: int, step: int
-) -> None:
+def _compare_points(case: Eval, found: Points, start: int, step: int) -> None:
     wanted = {
         _key(labels): {start + step * place: value for place, value in enumerate(values) if value is not None}
         for labels, values in case.series
@@ -298,11 +330,41 @@ def _compare_points(
                 raise Mismatch(f"{dict(key)} at {time}: got {found[key][time]!r}, expected {value!r}")
 
 
-def _equal(found: float, wanted: Value) -> bool:
+def _points(result: QueryResult) -> Iterator[tuple[Labels, int, Found]]:
+    """Every sample of the result, histograms as such."""
+    for labels, time, value in result.samples():
+        bits = struct.unpack("<q", struct.pack("<d", value))[0]
+        if result.histograms is not None and bits >> 32 == HISTOGRAM_MARK:
+            yield labels, time, Native.of(result.histograms[bits & 0xFFFFFFFF])
+        else:
+            yield labels, time, value
+
+
+def _equal(found: Found, wanted: Value) -> bool:
+    if isinstance(found, Native) or isinstance(wanted, Native):
+        return isinstance(found, Native) and isinstance(wanted, Native) and _equal_natives(found, wanted)
     if wanted is Mark.STALE:
         return struct.pack("<d", found) == struct.pack("<d", STALE)
-    if not isinstance(wanted, float):
+    return isinstance(wanted, float) and _close(found, wanted)
+
+
+def _equal_natives(found: Native, wanted: Native) -> bool:
+    if (found.schema, found.zero_threshold) != (wanted.schema, wanted.zero_threshold):
         return False
+    if wanted.schema == CUSTOM and found.custom != wanted.custom:
+        return False
+    if wanted.has_hint and found.hint != wanted.hint:
+        return False
+    pairs = [(found.count, wanted.count), (found.sum, wanted.sum), (found.zero, wanted.zero)]
+    for own, other in ((found.positive, wanted.positive), (found.negative, wanted.negative)):
+        other = tuple(bucket for bucket in other if bucket[1])
+        if [index for index, _ in own] != [index for index, _ in other]:
+            return False
+        pairs += [(a, b) for (_, a), (_, b) in zip(own, other, strict=True)]
+    return all(_close(a, b) for a, b in pairs)
+
+
+def _close(found: float, wanted: float) -> bool:
     if math.isnan(found) or math.isnan(wanted):
         return math.isnan(found) and math.isnan(wanted)
     if found == wanted:
@@ -346,11 +408,20 @@ def run_file(path: Path, *, storage: str = "memory") -> Tally:
         core.close()
 
 
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files, and those of the folders."""
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(path.glob("*.test")) if path.is_dir() else [path]
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; the exit code is zero, since a floor is a test's business."""
-    parser = argparse.ArgumentParser(description="Run Prometheus's PromQL cases against our engine.")
-    parser.add_argument("files", nargs="*", type=Path, help="files to run (default: all)")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the failures (default: only the table)")
+    """Print failures, a table and the sum; the exit code is zero, since a floor is a test's business."""
+    parser = argparse.ArgumentParser(description="Run cases in Prometheus's test language against our engine.")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, help="files, or folders of *.test files (default: Prometheus's, and our own)"
+    )
     parser.add_argument("-n", "--limit", type=int, default=1000, help="failures to show a file (default: 1000)")
     parser.add_argument("--float", action="store_true", help="show only failures without native histograms")
     parser.add_argument(
@@ -358,16 +429,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     total = Tally()
+    files = files_of(options.paths or [CASES, OWN_CASES])
     print(f"{'file':28} {'evals':>6} {'passed':>6} {'%':>6}   {'float':>6} {'passed':>6} {'%':>6}")
-    for path in options.files or sorted(CASES.glob("*.test")):
+    for path in files:
         tally = run_file(path, storage=options.storage)
         total += tally
         _print(path.stem, tally)
-        if options.verbose:
-            shown = [text for text in tally.failures if not (options.float and "(native)" in text)]
-            for failure in shown[: options.limit]:
-                print("  " + failure)
+        shown = [text for text in tally.failures if not (options.float and "(native)" in text)]
+        for failure in shown[: options.limit]:
+            print("  " + failure)
     _print("all", total)
+    print(f"{total.passed} of {total.evals} evals pass")
     return 0
 
 

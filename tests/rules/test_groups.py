@@ -258,7 +258,7 @@ async def test_histograms_are_recorded_and_end_stale(store: Store, make: Make) -
     labels = LabelSets.from_dicts([{"__name__": "latency", "job": "j"}])
     store.storage.append_histograms(labels, np.array([round((START + 10) * 1000)]), [histogram])
     running.evaluate(START + 10)
-    result = store.engine.instant("copy", round((START + 10) * 1000), histograms=True)
+    result = store.engine.instant("copy", round((START + 10) * 1000))
     assert (result.labels.to_dicts(), result.histograms and result.histograms[0]) == (
         [{"__name__": "copy", "job": "j"}],
         histogram,
@@ -266,9 +266,9 @@ async def test_histograms_are_recorded_and_end_stale(store: Store, make: Make) -
     (alert,) = running.alerting("Any").active.values()
     assert alert.annotations == {"v": "{count:5, sum:7.5, (0.5,1]:2, (1,2]:3}"}
     running.evaluate(START + 400)  # latency is older than the lookback
-    assert len(store.engine.instant("copy", round((START + 400) * 1000), histograms=True).labels) == 0
+    assert len(store.engine.instant("copy", round((START + 400) * 1000)).labels) == 0
     # There is a sample within the lookback, but it was ended.
-    assert len(store.engine.instant("copy[400s]", round((START + 400) * 1000), histograms=True).labels) == 1
+    assert len(store.engine.instant("copy[400s]", round((START + 400) * 1000)).labels) == 1
 
 
 async def test_a_longer_for_makes_what_fires_wait_again(store: Store, make: Make) -> None:

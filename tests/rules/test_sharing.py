@@ -74,11 +74,10 @@ def test_a_value_is_kept_until_its_last_use_and_no_longer_than_there_is_room() -
     assert (len(made), full.hits) == (4, 0)
 
 
-def test_a_selector_alone_is_not_what_it_is_in_an_expression() -> None:
-    alone, again, inside = parse("a"), parse("(a)"), parse("sum(a)")
-    plan = Plan([alone, again, inside, parse("max(a)")])
-    assert plan.numbers[id(alone)] == plan.numbers[id(again.children()[0])]
-    assert plan.numbers[id(inside.children()[0])] != plan.numbers[id(alone)]
+def test_a_selector_without_buckets_is_not_one_with_them() -> None:
+    bare, full = parse("histogram_count(rate(a[1m]))"), parse("histogram_quantile(0.9, rate(a[1m]))")
+    plan = Plan([bare, parse("histogram_sum(rate(a[1m]))"), full, parse("histogram_quantile(0.5, rate(a[1m]))")])
+    assert plan.numbers[id(bare.children()[0])] != plan.numbers[id(full.children()[1])]
     assert sorted(plan.wanted.values()) == [2, 2]
 
 

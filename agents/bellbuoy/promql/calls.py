@@ -15,9 +15,9 @@ import numpy as np
 
 from bellbuoy.exposition import go_number
 from bellbuoy.labels import Matcher
-from bellbuoy.promql import classic, elementwise, info, labelling, over_time, rates
+from bellbuoy.promql import classic, elementwise, info, labelling, native, over_time, windowed
 from bellbuoy.promql.errors import ExecutionError
-from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, unwrap, walk
+from bellbuoy.promql.nodes import Call, Expr, VectorSelector, unwrap
 from bellbuoy.promql.values import Floats, Mask, Scalar, Text, Vector, empty, stack, unlabeled
 from bellbuoy.promql.windows import Block, Windows
 
@@ -25,66 +25,28 @@ if TYPE_CHECKING:
     from bellbuoy.promql.evaluator import Evaluator
 
 Value: TypeAlias = Scalar | Text | Vector | Windows
-Kernel: TypeAlias = Callable[[Block], tuple[Floats, Mask]]
 
-_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
-KEEPS_NAME = frozenset({"first_over_time", "last_over_time"})
 TIMED = frozenset({"time", "timestamp", "start_timestamp", "predict_linear"}) | elementwise.DATE_FUNCTIONS
-
-_EXTENDED = {
-    "anchored": ("changes", "delta", "increase", "rate", "resets"),
-    "smoothed": ("delta", "increase", "rate"),
-}
-
-_KERNELS: dict[str, Kernel] = {
-    "avg_over_time": over_time.averages,
-    "count_over_time": over_time.counts,
-    "first_over_time": over_time.firsts,
-    "idelta": lambda block: rates.instant(block, is_rate=False),
-    "irate": lambda block: rates.instant(block, is_rate=True),
-    "last_over_time": over_time.lasts,
-    "mad_over_time": over_time.absolute_deviations,
-    "max_over_time": lambda block: over_time.extremes(block, np.fmax),
-    "min_over_time": lambda block: over_time.extremes(block, np.fmin),
-    "present_over_time": over_time.presence,
-    "stddev_over_time": lambda block: over_time.variances(block, root=True),
-    "stdvar_over_time": lambda block: over_time.variances(block, root=False),
-    "sum_over_time": over_time.sums,
-    "ts_of_first_over_time": over_time.first_times,
-    "ts_of_last_over_time": over_time.last_times,
-    "ts_of_max_over_time": lambda block: over_time.extreme_times(block, largest=True),
-    "ts_of_min_over_time": lambda block: over_time.extreme_times(block, largest=False),
-    "deriv": over_time.slopes,
-}
 
 
 def call(ev: Evaluator, expr: Call) -> Value:
     """The function's value at every step."""
     name, arguments = expr.function, expr.arguments
-    _check_extended(expr)
+    windowed.check_extended(expr)
     if name in elementwise.MATH:
-        vector = ev.vector(arguments[0])
+        vector = ev.vector(arguments[0]).floats()
         with np.errstate(all="ignore"):
             return vector.with_values(elementwise.MATH[name](vector.values), drop_name=True)
     if name in elementwise.DATE_FUNCTIONS:
         if not arguments:
             return unlabeled(elementwise.date_part(name, ev.times / 1000))
-        vector = ev.vector(arguments[0])
+        vector = ev.vector(arguments[0]).floats()
         return vector.with_values(elementwise.date_part(name, vector.values), drop_name=True)
-    if name in _KERNELS:
-        return ev.over(expr, arguments[0], _KERNELS[name])
+    if name in windowed.FUNCTIONS:
+        return windowed.call(ev, expr)
+    if name in native.READERS:
+        return native.read(ev.vector(arguments[0]), native.READERS[name])
     return _FUNCTIONS[name](ev, expr)
-
-
-def _check_extended(expr: Call) -> None:
-    for argument in map(unwrap, expr.arguments):
-        if not isinstance(argument, MatrixSelector):
-            continue
-        for modifier, allowed in _EXTENDED.items():
-            if getattr(argument.selector, modifier) and expr.function not in allowed:
-                names = ", ".join(allowed)
-                text = f"{modifier} modifier can only be used with: {names} - not with {expr.function}"
-                raise ExecutionError(text)
 
 
 def _absent(ev: Evaluator, expr: Call) -> Vector:
@@ -93,12 +55,12 @@ def _absent(ev: Evaluator, expr: Call) -> Vector:
 
 
 def _absent_over_time(ev: Evaluator, expr: Call) -> Vector:
-    there = ev.map(ev.windows(expr.arguments[0]), over_time.presence, drop_name=True).present.any(axis=0)
+    there = windowed.of_all(ev, ev.windows(expr.arguments[0]), over_time.presence).present.any(axis=0)
     return unlabeled(np.ones(len(ev.times)), np.logical_not(there), labelling.labels_of_absent(expr))
 
 
 def _clamp(ev: Evaluator, expr: Call) -> Vector:
-    vector = ev.vector(expr.arguments[0])
+    vector = ev.vector(expr.arguments[0]).floats()
     bounds = [ev.scalar(argument) for argument in expr.arguments[1:]]
     values, present = vector.values, vector.present
     if expr.function == "clamp_max":
@@ -124,31 +86,53 @@ def _double_exponential_smoothing(ev: Evaluator, expr: Call) -> Vector:
         wrong = values[(values <= 0) | (values >= 1)]
         if len(wrong) and len(windows.samples.labels):
             raise ExecutionError(f"invalid {name} factor. Expected: 0 < {short} < 1, got: {wrong[0]:f}")
-    return ev.map(windows, lambda b: over_time.smoothed_exponentially(b, smoothing, trend), drop_name=True)
+
+    def smooth(block: Block) -> tuple[Floats, Mask]:
+        return over_time.smoothed_exponentially(block, smoothing, trend)
+
+    return windowed.of_floats(ev, windows, windowed.place_of(expr.arguments[0]), smooth)
 
 
 def _histogram_fraction(ev: Evaluator, expr: Call) -> Vector:
-    lower, upper = ev.scalar(expr.arguments[0]), ev.scalar(expr.arguments[1])
-    histograms = classic.Histograms(ev.vector(expr.arguments[2]), expr.arguments[2], ev.notes)
-    return histograms.compute(classic.fraction(lower, upper))
+    bounds = ev.scalar(expr.arguments[0]), ev.scalar(expr.arguments[1])
+    argument = expr.arguments[2]
+    vector = ev.vector(argument)
+    result = _classic(ev, vector, argument).compute(classic.fraction(*bounds))
+    if vector.histograms is None:
+        return result
+    return native.beside_classic(result, native.fractions(vector, bounds, argument, ev.notes), argument, ev.notes)
 
 
 def _histogram_quantile(ev: Evaluator, expr: Call) -> Vector:
     quantile = ev.scalar(expr.arguments[0])
     ev.check_quantile(expr.arguments[0], quantile)
-    histograms = classic.Histograms(ev.vector(expr.arguments[1]), expr.arguments[1], ev.notes)
-    return histograms.compute(classic.quantile(quantile))
+    vector = ev.vector(expr.arguments[1])
+    return _quantiles(ev, vector, _classic(ev, vector, expr.arguments[1]), quantile, expr.arguments[1])
+
+
+def _classic(ev: Evaluator, vector: Vector, argument: Expr) -> classic.Histograms:
+    return classic.Histograms(vector.floats().compact(), ev.times, argument, ev.notes)
+
+
+def _quantiles(
+    ev: Evaluator, vector: Vector, histograms: classic.Histograms, quantile: Floats, argument: Expr
+) -> Vector:
+    result = histograms.compute(classic.quantile(quantile))
+    if vector.histograms is None:
+        return result
+    return native.beside_classic(result, native.quantiles(vector, quantile, argument, ev.notes), argument, ev.notes)
 
 
 def _histogram_quantiles(ev: Evaluator, expr: Call) -> Vector:
     label = _text(ev, expr.arguments[1])
     labelling.check_label_name(label, "label name")
-    histograms = classic.Histograms(ev.vector(expr.arguments[0]), expr.arguments[0], ev.notes)
+    vector = ev.vector(expr.arguments[0])
+    histograms = _classic(ev, vector, expr.arguments[0])
     parts = []
     for argument in expr.arguments[2:]:
         quantile = ev.scalar(argument)
         ev.check_quantile(argument, quantile)
-        part = histograms.compute(classic.quantile(quantile))
+        part = _quantiles(ev, vector, histograms, quantile, expr.arguments[0])
         values = quantile if len(set(quantile.tolist())) > 1 else quantile[:1]
         for step, value in enumerate(values.tolist()):
             here = part.present if len(values) == 1 else part.present & (np.arange(part.steps) == step)
@@ -162,28 +146,26 @@ def _integral(ev: Evaluator, expr: Call) -> Vector:
     if len(expr.arguments) > 1:
         rule = ev.scalar(expr.arguments[1])
         for value in dict.fromkeys(rule[~np.isin(rule, (0.0, 1.0, 2.0))].tolist()):
-            rules, got = "0 (left), 1 (right) or 2 (mid-point)", go_number(value)
-            ev.notes.warn(expr.arguments[1], f"integral rule should be {rules}, got {got}, using mid-point")
-    return ev.map(ev.windows(expr.arguments[0]), lambda b: over_time.integrals(b, rule), drop_name=True)
+            text = "strategy should be 0, 1, or 2 (default), using 2, got"
+            ev.notes.warn(expr.arguments[1], f"{text} {go_number(value)}")
+    argument = expr.arguments[0]
+    windows, place = ev.windows(argument), windowed.place_of(argument)
+    return windowed.of_floats(ev, windows, place, lambda block: over_time.integrals(block, rule))
 
 
 def _info(ev: Evaluator, expr: Call) -> Vector:
-    base = ev.vector(expr.arguments[0])
+    argument = expr.arguments[0]
+    base = ev.vector(argument)
     selector = expr.arguments[1] if len(expr.arguments) > 1 else None
-    matchers = list(selector.matchers) if isinstance(selector, VectorSelector) else []
-    default = Matcher("__name__", "=", info.DEFAULT_METRIC)
-    exempt = [info.is_info(matchers if selector else [default], name) for name in base.labels.get("__name__")]
-    if not any(matcher.name == "__name__" for matcher in matchers):
-        matchers.append(default)
-    wanted = info.selection(base.take(np.flatnonzero(np.logical_not(exempt))), matchers)
-    if wanted is None:
-        return info.combine(base, empty(len(ev.times)), matchers, exempt)
-    # The info series are looked at when the first selector of the argument looks.
-    first = next((node for node in walk(expr.arguments[0]) if isinstance(node, VectorSelector)), None)
-    found = VectorSelector("", tuple(Matcher(*matcher) for matcher in wanted))
-    if first is not None:
-        found = replace(found, offset=first.offset, at=first.at)
-    return info.combine(base, ev.sample_times(found), matchers, exempt)
+    matchers = [Matcher(*one) for one in selector.all_matchers] if isinstance(selector, VectorSelector) else []
+    names = info.name_matchers(matchers)
+    data = [matcher for matcher in matchers if matcher.name != "__name__"]
+    exempt = [all(one.matches_value(name) for one in names) for name in base.labels.get("__name__")]
+    found = [empty(len(ev.times))]
+    for identity in info.identities(base.take(np.flatnonzero(np.logical_not(exempt)))):
+        selected = VectorSelector("", (*names, *data, *identity))
+        found.append(ev.info_times(info.looking(argument, selected, ev.moment, ev.offset_ms)))
+    return info.combine(base, stack(found), data, exempt)
 
 
 def _label_join(ev: Evaluator, expr: Call) -> Vector:
@@ -201,12 +183,6 @@ def _max_of(ev: Evaluator, expr: Call) -> Scalar:
     return Scalar(np.maximum(left, right) if expr.function == "max_of" else np.minimum(left, right))
 
 
-def _of_native(ev: Evaluator, expr: Call) -> Vector:
-    """Functions of native histograms, of which float samples have none."""
-    ev.vector(expr.arguments[0])
-    return empty(len(ev.times))
-
-
 def _pi(ev: Evaluator, expr: Call) -> Scalar:
     return Scalar(np.full(len(ev.times), math.pi))
 
@@ -219,56 +195,41 @@ def _predict_linear(ev: Evaluator, expr: Call) -> Vector:
         with np.errstate(invalid="ignore"):
             return slope * seconds + intercept, present
 
-    return ev.over(expr, expr.arguments[0], predict)
+    argument = expr.arguments[0]
+    return windowed.of_floats(ev, ev.windows(argument), windowed.place_of(argument), predict)
 
 
 def _quantile_over_time(ev: Evaluator, expr: Call) -> Vector:
     quantile = ev.scalar(expr.arguments[0])
     windows = ev.windows(expr.arguments[1])
-    if len(windows.samples.labels):
+    if len(windows.samples.floats().timestamps):
         ev.check_quantile(expr.arguments[0], quantile)
-    return ev.map(windows, lambda block: over_time.quantiles(block, quantile), drop_name=True)
-
-
-def _rate(ev: Evaluator, expr: Call) -> Vector:
-    """rate, increase, delta, changes and resets: what may be anchored, and most of it smoothed."""
-    name, argument = expr.function, unwrap(expr.arguments[0])
-    selector = argument.selector if isinstance(argument, MatrixSelector) else None
-    is_anchored = selector is not None and selector.anchored
-    is_counter, is_rate = name != "delta", name == "rate"
-    if name in ("changes", "resets"):
-        only_falls = name == "resets"
-        return ev.over(expr, argument, lambda b: rates.transitions(b, only_falls=only_falls, is_anchored=is_anchored))
-    form = rates.extrapolated
-    if selector is not None and (is_anchored or selector.smoothed):
-        form = rates.anchored if is_anchored else rates.smoothed
-    result = ev.over(expr, argument, lambda b: form(b, is_counter=is_counter, is_rate=is_rate))
-    if is_counter:
-        for metric in dict.fromkeys(result.labels.get("__name__")):
-            if metric and not metric.endswith(_COUNTER_SUFFIXES):
-                ev.notes.possible_non_counter(expr.arguments[0], metric)
-    return result
+    # The place of the info is the quantile's, as in Prometheus.
+    return windowed.of_floats(ev, windows, expr.arguments[0], lambda block: over_time.quantiles(block, quantile))
 
 
 def _round(ev: Evaluator, expr: Call) -> Vector:
-    vector = ev.vector(expr.arguments[0])
+    vector = ev.vector(expr.arguments[0]).floats()
     nearest = ev.scalar(expr.arguments[1]) if len(expr.arguments) > 1 else np.ones(len(ev.times))
     return vector.with_values(elementwise.round_to(vector.values, nearest), drop_name=True)
 
 
 def _scalar(ev: Evaluator, expr: Call) -> Scalar:
-    vector = ev.vector(expr.arguments[0])
+    vector = ev.vector(expr.arguments[0]).floats()
     alone = vector.present.sum(axis=0) == 1
     return Scalar(np.where(alone, np.where(vector.present, vector.values, 0.0).sum(axis=0), np.nan))
 
 
 def _sort(ev: Evaluator, expr: Call) -> Vector:
     vector = ev.vector(expr.arguments[0])
+    by_label = expr.function.startswith("sort_by_label")
+    if not by_label:
+        vector = vector.floats().compact()
     if ev.query.step:
         ev.notes.ineffective_sort(expr)
         return vector
     descending = expr.function.endswith("_desc")
-    if expr.function.startswith("sort_by_label"):
+    if by_label:
         labels = [_text(ev, argument) for argument in expr.arguments[1:]]
         return vector.take(labelling.order_by_labels(vector, labels, descending=descending))
     return vector.take(labelling.order_by_value(vector, descending=descending))
@@ -287,18 +248,22 @@ def _time(ev: Evaluator, expr: Call) -> Scalar:
 
 def _timestamp(ev: Evaluator, expr: Call) -> Vector:
     selector = unwrap(expr.arguments[0])
-    if isinstance(selector, VectorSelector) and not selector.smoothed:
+    if isinstance(selector, VectorSelector):
         times = ev.sample_times(selector)
         return times.with_values(times.values, drop_name=True)
     vector = ev.vector(selector)
     values = np.broadcast_to(ev.times / 1000, vector.values.shape)
-    return vector.with_values(values, drop_name=True)
+    return replace(vector.with_values(values, drop_name=True), histograms=None)
 
 
 def _start_timestamp(ev: Evaluator, expr: Call) -> Vector:
-    """When each sample's counter began to count, which no sample here says."""
-    vector = ev.vector(expr.arguments[0])
-    return vector.with_values(vector.values, np.zeros_like(vector.present), drop_name=True)
+    """When each sample's counter began to count; of a selector only, and nothing where the storage does not know."""
+    selector = unwrap(expr.arguments[0])
+    if isinstance(selector, VectorSelector):
+        starts = ev.sample_times(selector, of_starts=True)
+        return starts.with_values(starts.values, drop_name=True)
+    ev.vector(selector)
+    return empty(len(ev.times))
 
 
 def _vector(ev: Evaluator, expr: Call) -> Vector:
@@ -308,14 +273,12 @@ def _vector(ev: Evaluator, expr: Call) -> Vector:
 _FUNCTIONS: dict[str, Callable[[Evaluator, Call], Value]] = {
     "absent": _absent,
     "absent_over_time": _absent_over_time,
-    **dict.fromkeys(("changes", "delta", "increase", "rate", "resets"), _rate),
     **dict.fromkeys(("clamp", "clamp_max", "clamp_min"), _clamp),
     "double_exponential_smoothing": _double_exponential_smoothing,
     **dict.fromkeys(("end", "range", "start", "step"), _edge),
     "histogram_fraction": _histogram_fraction,
     "histogram_quantile": _histogram_quantile,
     "histogram_quantiles": _histogram_quantiles,
-    **dict.fromkeys((f"histogram_{part}" for part in ("avg", "count", "stddev", "stdvar", "sum")), _of_native),
     "info": _info,
     "integral": _integral,
     "label_join": _label_join,

@@ -8,22 +8,26 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from bellbuoy.promql.annotations import Annotations
+from bellbuoy._core import LabelSets
+from bellbuoy.promql.annotations import Annotations, Falls
 from bellbuoy.promql.nodes import Expr
-from bellbuoy.promql.values import Floats, Ints, Mask, Vector, empty
+from bellbuoy.promql.values import Floats, Ints, Vector, empty
 
 _TOLERANCE = 1e-12
 """Relative differences of counts below are rounding errors, and no news."""
 
-Compute = Callable[[Floats, Floats, Ints], tuple[Floats, Mask]]
-"""`(bounds [b], counts [n, b], step of each n)` to `(result [n], whether counts had to be mended [n])`."""
+Compute = Callable[[Floats, Floats, Ints], tuple[Floats, Floats]]
+"""`(bounds [b], counts [n, b], step of each n)` to `(result [n], falls [n, 3])`.
+
+Falls are where counts fell from bucket to bucket: the lowest and the highest bound, and how deep; 0 where they did not.
+"""
 
 
 class Histograms:
-    """The classic histograms in a vector, found by their labels without `le`."""
+    """The classic histograms in a vector of floats at these times, found by their labels without `le`."""
 
-    def __init__(self, vector: Vector, expr: Expr, annotations: Annotations) -> None:
-        self._annotations, self._expr = annotations, expr
+    def __init__(self, vector: Vector, times: Ints, expr: Expr, annotations: Annotations) -> None:
+        self._times, self._annotations, self._expr = times, annotations, expr
         bounds = _bounds(vector, expr, annotations)
         rows = np.flatnonzero(~np.isnan(bounds))
         self._vector, self._bounds = vector.take(rows), bounds[rows]
@@ -37,27 +41,38 @@ class Histograms:
         if count == 0:
             return empty(steps)
         values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
-        mended = np.zeros(count, np.bool_)
+        fell: list[tuple[Ints, Ints, Floats]] = []
         for members, rows, bounds in self._layouts():
             there = vector.present[rows]
             present[members] = there.any(axis=1)
             full = there.all(axis=1)
             which, at = np.nonzero(full)
             counts = vector.values[rows[which], at[:, None]]
-            results, forced = function(bounds, counts, at)
-            values[members[which], at] = results
-            mended[members[which[forced]]] = True
+            values[members[which], at], falls = function(bounds, counts, at)
+            some = falls[:, 2] > 0
+            if some.any():
+                fell.append((members[which[some]], at[some], falls[some]))
             for member, step in np.argwhere(~full & there.any(axis=1)):
                 some = there[member, :, step]
                 counts = vector.values[rows[member][some], step][None, :]
-                result, forced = function(bounds[some], counts, np.array([step]))
+                result, falls = function(bounds[some], counts, np.array([step]))
                 values[members[member], step] = result[0]
-                mended[members[member]] |= forced[0]
+                if falls[0, 2] > 0:
+                    fell.append((members[member : member + 1], np.array([step]), falls))
         labels = self._labels.take(self._firsts)
-        names = labels.get("__name__")
-        for metric in dict.fromkeys(names[member] for member in np.flatnonzero(mended)):
-            self._annotations.forced_monotonicity(self._expr, metric)
+        self._say(labels, fell)
         return Vector(labels, values, present, np.ones(count, np.bool_))
+
+    def _say(self, labels: LabelSets, fell: list[tuple[Ints, Ints, Floats]]) -> None:
+        names = labels.get("__name__") if fell else []
+        for members, steps, falls in fell:
+            for member in np.unique(members).tolist():
+                mine = members == member
+                lowest, highest, deepest = falls[mine].T
+                times = self._times[steps[mine]]
+                ends = int(times.min()), int(times.max())
+                extent = Falls(float(lowest.min()), float(highest.max()), float(deepest.max()), len(times), *ends)
+                self._annotations.forced_monotonicity(self._expr, names[member], extent)
 
     def _layouts(self) -> Iterator[tuple[Ints, Ints, Floats]]:
         """`(histograms [g], their rows [g, b] by ascending bound, the bounds [b])` for each distinct list of bounds."""
@@ -103,10 +118,10 @@ def _coalesced(bounds: Floats, counts: Floats) -> tuple[Floats, Floats]:
     return bounds[firsts], np.add.reduceat(counts, firsts, axis=1)
 
 
-def _monotonic(counts: Floats) -> tuple[Floats, Mask]:
+def _monotonic(bounds: Floats, counts: Floats) -> tuple[Floats, Floats]:
     """Counts that never fall from bucket to bucket, and where that took more than rounding errors."""
     counts = counts.copy()
-    forced = np.zeros(len(counts), np.bool_)
+    falls = np.zeros((len(counts), 3))
     previous = counts[:, 0].copy()
     with np.errstate(all="ignore"):
         for bucket in range(1, counts.shape[1]):
@@ -114,28 +129,31 @@ def _monotonic(counts: Floats) -> tuple[Floats, Mask]:
             difference = np.abs(current - previous)
             close = difference / (np.abs(current) + np.abs(previous)) < _TOLERANCE
             fell = ~close & (current < previous)
-            forced |= fell
+            if fell.any():
+                falls[fell & (falls[:, 2] == 0), 0] = bounds[bucket]
+                falls[fell, 1] = bounds[bucket]
+                falls[fell, 2] = np.maximum(falls[fell, 2], difference[fell])
             keep = close | fell
             counts[:, bucket] = np.where(keep, previous, current)
             previous = np.where(keep, previous, current)
-    return counts, forced
+    return counts, falls
 
 
 def quantile(quantiles: Floats) -> Compute:
     """The estimated quantile, one a step, on a straight line within its bucket."""
 
-    def compute(bounds: Floats, counts: Floats, steps: Ints) -> tuple[Floats, Mask]:
+    def compute(bounds: Floats, counts: Floats, steps: Ints) -> tuple[Floats, Floats]:
         q = quantiles[steps]
-        none = np.zeros(len(counts), np.bool_)
+        falls = np.zeros((len(counts), 3))
         result = np.full(len(counts), np.nan)
         if len(counts) and bounds[-1] == np.inf:
             bounds, counts = _coalesced(bounds, counts)
-            counts, none = _monotonic(counts)
+            counts, falls = _monotonic(bounds, counts)
             if len(bounds) >= 2:
                 result = _interpolate(bounds, counts, q)
         valid = (q >= 0) & (q <= 1)
         outside = np.where(q < 0, -np.inf, np.where(q > 1, np.inf, np.nan))
-        return np.where(valid, result, outside), none & valid
+        return np.where(valid, result, outside), np.where(valid[:, None], falls, 0.0)
 
     return compute
 
@@ -160,9 +178,9 @@ def _interpolate(bounds: Floats, counts: Floats, q: Floats) -> Floats:
 def fraction(lower: Floats, upper: Floats) -> Compute:
     """The estimated share of observations between the bounds, which are one a step."""
 
-    def compute(bounds: Floats, counts: Floats, steps: Ints) -> tuple[Floats, Mask]:
+    def compute(bounds: Floats, counts: Floats, steps: Ints) -> tuple[Floats, Floats]:
         low, high = lower[steps], upper[steps]
-        none = np.zeros(len(counts), np.bool_)
+        none = np.zeros((len(counts), 3))
         if len(counts) == 0 or bounds[-1] != np.inf:
             return np.full(len(counts), np.nan), none
         bounds, counts = _coalesced(bounds, counts)

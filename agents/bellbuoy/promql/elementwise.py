@@ -1,11 +1,12 @@
-"""Functions of single values: mathematics and parts of dates. Arrays in, arrays of the same shape out."""
+"""Functions of single values: arithmetic, mathematics and parts of dates. Arrays in, arrays of one shape out."""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bellbuoy.promql.values import Floats
+from bellbuoy.promql.errors import ExecutionError
+from bellbuoy.promql.values import Floats, Mask
 
 MATH: dict[str, Callable[[Floats], Floats]] = {
     "abs": np.abs,
@@ -32,6 +33,46 @@ MATH: dict[str, Callable[[Floats], Floats]] = {
     "tan": np.tan,
     "tanh": np.tanh,
 }
+
+
+def binary(operator: str, left: Floats, right: Floats) -> Floats:
+    """Arithmetic as Prometheus's; a comparison gives 1 or 0."""
+    with np.errstate(all="ignore"):
+        match operator:
+            case "+":
+                result = left + right
+            case "-":
+                result = left - right
+            case "*":
+                result = left * right
+            case "/":
+                result = left / right
+            case "%":
+                result = np.fmod(left, right)
+            case "^":
+                result = np.power(left, right)
+            case "atan2":
+                result = np.arctan2(left, right)
+            case _:
+                result = _compare(operator, left, right).astype(np.float64)
+    return np.asarray(result)
+
+
+def _compare(operator: str, left: Floats, right: Floats) -> Mask:
+    match operator:
+        case "==":
+            return np.equal(left, right)
+        case "!=":
+            return np.not_equal(left, right)
+        case "<":
+            return np.less(left, right)
+        case "<=":
+            return np.less_equal(left, right)
+        case ">":
+            return np.greater(left, right)
+        case ">=":
+            return np.greater_equal(left, right)
+    raise ExecutionError(f"BUG: no operator {operator}")
 
 
 def round_to(values: Floats, nearest: Floats) -> Floats:

@@ -14,13 +14,13 @@ import numpy as np
 from bellbuoy._core import LabelSets
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import Value
-from bellbuoy.promql.errors import ExecutionError, InvalidQuery, QueryCanceled, QueryTimeout
-from bellbuoy.promql.evaluator import TOO_MANY, Evaluator, Query, Queryable, SharedValues
-from bellbuoy.promql.nodes import Expr, MatrixSelector, unwrap
+from bellbuoy.promql.errors import TOO_MANY, ExecutionError, InvalidQuery, QueryCanceled, QueryTimeout
+from bellbuoy.promql.evaluator import Evaluator, Query, Queryable, SharedValues
+from bellbuoy.promql.nodes import Expr, MatrixSelector, bare_selectors, unwrap
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.rates import extended_samples
 from bellbuoy.promql.result import QueryResult
-from bellbuoy.promql.values import Ints, Scalar, Text, Vector, drop_names, finish, unlabeled
+from bellbuoy.promql.values import Ints, Scalar, Text, Vector, drop_names, finish, is_histogram, unlabeled
 from bellbuoy.promql.windows import Windows
 
 
@@ -51,20 +51,19 @@ class Engine:
         at_ms: int,
         *,
         cancelled: Event | Callable[[], bool] | None = None,
-        histograms: bool = False,
         expr: Expr | None = None,
         shared: SharedValues | None = None,
     ) -> QueryResult:
         """The query's value at one time. Raises QueryError.
 
-        Only with `histograms` may there be some in the result: without, they are dropped. Who asks the same again and
-        again gives what `parse` made of it as `expr`, and who asks much at one time may share values between queries.
+        Who asks the same again and again gives what `parse` made of it as `expr`, and who asks much at one time may
+        share values between queries.
         """
         expr = parse(query) if expr is None else expr
         _check_time(at_ms)
         times = np.array([at_ms], np.int64)
         annotations = Annotations(query)
-        value = self._evaluate(expr, times, 0, annotations, cancelled, histograms=histograms, shared=shared)
+        value = self._evaluate(expr, times, 0, annotations, cancelled, shared=shared)
         return _result(expr, value, times, annotations)
 
     def range(
@@ -75,9 +74,8 @@ class Engine:
         step_ms: int,
         *,
         cancelled: Event | Callable[[], bool] | None = None,
-        histograms: bool = False,
     ) -> QueryResult:
-        """The query's value at each step from start to end, both included; `histograms` as above. Raises QueryError."""
+        """The query's value at each step from start to end, both included. Raises QueryError."""
         expr = parse(query)
         if step_ms <= 0:
             raise InvalidQuery("zero or negative query resolution step widths are not accepted. Try a positive integer")
@@ -93,7 +91,7 @@ class Engine:
             raise ExecutionError(TOO_MANY)
         times = start_ms + step_ms * np.arange(count, dtype=np.int64)
         annotations = Annotations(query)
-        value = self._evaluate(expr, times, step_ms, annotations, cancelled, end_ms, histograms=histograms)
+        value = self._evaluate(expr, times, step_ms, annotations, cancelled, end_ms)
         vector = unlabeled(value.values) if isinstance(value, Scalar) else value
         if not isinstance(vector, Vector):
             raise TypeError("BUG: a range query gave neither scalar nor vector")
@@ -110,7 +108,6 @@ class Engine:
         cancelled: Event | Callable[[], bool] | None,
         end_ms: int | None = None,
         *,
-        histograms: bool,
         shared: SharedValues | None = None,
     ) -> Value:
         options = self._options
@@ -124,7 +121,7 @@ class Engine:
             subquery_step_ms=round(options.subquery_step_seconds * 1000),
             max_samples=options.max_samples,
             check=_checker(cancelled, options.timeout_seconds),
-            plain=unwrap(expr) if histograms else None,
+            bare=bare_selectors(expr),
             shared=shared,
         )
         try:
@@ -197,6 +194,9 @@ def _range_vector(expr: Expr, windows: Windows, times: Ints, annotations: Annota
         for row, (low, high) in enumerate(zip(block.low[:, 0].tolist(), block.high[:, 0].tolist(), strict=True)):
             when, what = windows.samples.timestamps[low:high], windows.samples.values[low:high]
             if extended and selector is not None:
+                if is_histogram(what).any():
+                    modifier = "smoothed" if selector.smoothed else "anchored"
+                    raise ExecutionError(f"{modifier} modifier is not supported with histograms")
                 when, what = extended_samples(when, what, windows, smoothed=selector.smoothed)
             if len(when):
                 rows.append(block.rows.start + row)

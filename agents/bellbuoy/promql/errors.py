@@ -5,6 +5,8 @@ Each class has the `kind` that goes into `errorType`. The texts are Prometheus's
 
 from typing import ClassVar
 
+TOO_MANY = "query processing would load too many samples into memory in query execution"
+
 
 class QueryError(Exception):
     """A query that has no result; `kind` is the HTTP API's `errorType`."""

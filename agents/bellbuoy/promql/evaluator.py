@@ -3,8 +3,9 @@
 Each node is evaluated once, over all steps at once. A subquery evaluates its expression over a grid of its own and
 makes windows of the result. What does not depend on the step (everything pinned by @) is evaluated for one step and
 spread. Functions of windows are in `rates` and `over_time`, of buckets in `classic`, of groups in `grouping`, of
-pairs of series in `matching`; here they are looked up, given their arguments, and their results put together. Float
-samples only: histograms are there for a selector that is the whole query, and dropped elsewhere.
+pairs of series in `matching`; here they are looked up, given their arguments, and their results put together. Cells
+and samples that are native histograms are known by their marks; what becomes of them stands in `native`,
+`native_windows` and `native_groups`, which nobody calls where there are none.
 """
 
 import math
@@ -14,11 +15,23 @@ from typing import Protocol
 
 import numpy as np
 
+from bellbuoy._core import StorageError
 from bellbuoy.exposition import go_number
-from bellbuoy.promql import grouping, labelling, matching, rates
+from bellbuoy.promql import (
+    elementwise,
+    grouping,
+    labelling,
+    matching,
+    native,
+    native_groups,
+    native_windows,
+    rates,
+    windowed,
+)
 from bellbuoy.promql.annotations import Annotations
-from bellbuoy.promql.calls import KEEPS_NAME, TIMED, Kernel, Value, call
-from bellbuoy.promql.errors import ExecutionError
+from bellbuoy.promql.calls import TIMED, Value, call
+from bellbuoy.promql.durations import milliseconds
+from bellbuoy.promql.errors import TOO_MANY, ExecutionError
 from bellbuoy.promql.nodes import (
     SET_OPERATORS,
     TRIMS,
@@ -27,7 +40,6 @@ from bellbuoy.promql.nodes import (
     Binary,
     Call,
     Duration,
-    DurationExpr,
     Expr,
     MatrixSelector,
     NumberLiteral,
@@ -40,8 +52,6 @@ from bellbuoy.promql.nodes import (
 )
 from bellbuoy.promql.values import Floats, Ints, Scalar, Text, Vector, empty
 from bellbuoy.promql.windows import Samples, Selected, Windows, latest
-
-TOO_MANY = "query processing would load too many samples into memory in query execution"
 
 
 class Queryable(Protocol):
@@ -77,8 +87,8 @@ class Query:
     max_samples: int
     check: Callable[[], None]
     """Raises when the query is canceled or out of time."""
-    plain: Expr | None = None
-    """The selector that is the whole query, if histograms may leave it."""
+    bare: frozenset[int] = frozenset()
+    """The selectors, by their `id`, of whose histograms nobody will look at the buckets."""
     shared: SharedValues | None = None
     """Of an instant query only."""
 
@@ -107,7 +117,7 @@ class Evaluator:
             once = Evaluator(self.query, self.times[:1]).evaluate(expr)
             return _spread(once, steps)
         value = self._node(expr)
-        if isinstance(value, Vector) and value.values.size > self.query.max_samples:
+        if isinstance(value, Vector) and value.weight() > self.query.max_samples:
             raise ExecutionError(TOO_MANY)
         return value
 
@@ -149,34 +159,44 @@ class Evaluator:
 
     # -- selectors
 
-    def _select(
-        self, selector: VectorSelector, start: int, end: int, *, keep_stale: bool, plain: bool = False
-    ) -> Samples:
+    def _select(self, selector: VectorSelector, start: int, end: int, *, keep_stale: bool) -> Samples:
         limit = self.query.max_samples
         try:
             selection = self.query.queryable.select(selector.all_matchers, start, end, max_samples=limit)
         except OverflowError as e:
             raise ExecutionError(TOO_MANY) from e
+        except StorageError as e:  # such as too many matchers
+            raise ExecutionError(str(e)) from e
         self.query.check()
-        samples = Samples.of(selection, keep_stale=keep_stale, keep_histograms=plain)
+        samples = Samples.of(selection, keep_stale=keep_stale)
+        if samples.histograms is not None and id(selector) in self.query.bare:
+            samples = native_windows.bare(samples)
         if len(samples.labels) * len(self.times) > limit:
             raise ExecutionError(TOO_MANY)
         return samples
 
     def _ends(self, offset: Duration | None, at: At | None) -> Ints:
         """The times that a selector looks at, one a step."""
-        times = self.times
-        if at is not None:
-            fixed = {"start": self.query.start, "end": self.query.end}.get(at) if isinstance(at, str) else None
-            times = np.full(len(times), round(float(at) * 1000) if fixed is None else fixed, np.int64)
-        return times - (0 if offset is None else self._milliseconds(offset))
+        times, moment = self.times, self.moment(at)
+        if moment is not None:
+            times = np.full(len(times), round(moment * 1000), np.int64)
+        return times - self.offset_ms(offset)
+
+    def moment(self, at: At | None) -> float | None:
+        """The time that an @ names, in seconds."""
+        if isinstance(at, str):
+            return (self.query.start if at == "start" else self.query.end) / 1000
+        return at
+
+    def offset_ms(self, offset: Duration | None) -> int:
+        """How long an offset is; none is 0."""
+        return 0 if offset is None else self._milliseconds(offset)
 
     def _selector(self, expr: VectorSelector) -> Vector:
         ends, lookback = self._ends(expr.offset, expr.at), self.query.lookback_ms
         if expr.smoothed:
             return self._smoothed(expr, ends)
-        plain = expr is self.query.plain
-        samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True, plain=plain)
+        samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True)
         index, present = latest(samples, ends, lookback)
         if len(samples.timestamps) == 0:
             return empty(len(ends))
@@ -187,16 +207,27 @@ class Evaluator:
         lookback = self.query.lookback_ms
         samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]) + lookback, keep_stale=False)
         windows = Windows(samples, ends, lookback, after_ms=lookback)
-        return self.map(windows, rates.interpolated, drop_name=False)
+        vector = windowed.of_either(self, windows, expr, rates.interpolated, native_windows.interpolated)
+        return replace(vector, drop_name=np.zeros(len(vector.labels), np.bool_))
 
-    def sample_times(self, expr: VectorSelector) -> Vector:
-        """The selector's samples' own times instead of their values."""
+    def sample_times(self, expr: VectorSelector, *, of_starts: bool = False) -> Vector:
+        """The selector's samples' own times instead of their values; `of_starts`: when their counters began."""
         ends, lookback = self._ends(expr.offset, expr.at), self.query.lookback_ms
         samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True)
         index, present = latest(samples, ends, lookback)
         if len(samples.timestamps) == 0:
             return empty(len(ends))
-        return Vector(samples.labels, samples.timestamps[index] / 1000, present, samples.drop_name).compact()
+        times = samples.starts if of_starts else samples.timestamps
+        if times is None:
+            return empty(len(ends))
+        return Vector(samples.labels, times[index] / 1000, present, samples.drop_name).compact()
+
+    def info_times(self, expr: VectorSelector) -> Vector:
+        """The same of an info metric, whose samples must be floats."""
+        vector = self._selector(expr)
+        for labels in vector.labels.take(np.flatnonzero(vector.marked.any(axis=1))).to_dicts():
+            raise ExecutionError(f"this should be an info metric, with float samples: {labelling.show_labels(labels)}")
+        return self.sample_times(expr)
 
     def _windows(self, expr: MatrixSelector | Subquery) -> Windows:
         extent = self._milliseconds(expr.range, positive=True)
@@ -207,8 +238,7 @@ class Evaluator:
         before = self.query.lookback_ms if selector.anchored or selector.smoothed else 0
         after = self.query.lookback_ms if selector.smoothed else 0
         start, end = int(ends[0]) - extent - before + 1, int(ends[-1]) + after
-        plain = expr is self.query.plain and not before
-        return Windows(self._select(selector, start, end, keep_stale=False, plain=plain), ends, extent, before, after)
+        return Windows(self._select(selector, start, end, keep_stale=False), ends, extent, before, after)
 
     def _subquery(self, expr: Subquery, extent: int) -> Windows:
         step = self.query.subquery_step_ms if expr.step is None else self._milliseconds(expr.step, positive=True)
@@ -224,25 +254,8 @@ class Evaluator:
         return Windows(Samples.of_vector(inner.compact(), times), ends, extent)
 
     def _milliseconds(self, duration: Duration, *, positive: bool = False) -> int:
-        seconds = self._seconds(duration)
-        if not abs(seconds) * 1e9 < 2**63:
-            raise ExecutionError("duration out of range")
-        milliseconds = round(seconds * 1000)
-        if positive and milliseconds <= 0:
-            raise ExecutionError("duration must be greater than 0")
-        return milliseconds
-
-    def _seconds(self, duration: Duration | None) -> float:
-        if duration is None:
-            return 0.0
-        if isinstance(duration, NumberLiteral):
-            return duration.value
-        if duration.operator == "step":
-            return self.query.step / 1000
-        if duration.operator == "range":
-            return (self.query.end - self.query.start) / 1000
-        left, right = self._seconds(duration.left), self._seconds(duration.right)
-        return _arithmetic(duration, left, right)
+        query = self.query
+        return milliseconds(duration, step_ms=query.step, range_ms=query.end - query.start, positive=positive)
 
     # -- operators
 
@@ -253,6 +266,8 @@ class Evaluator:
         if isinstance(value, Scalar):
             return Scalar(-value.values)
         if isinstance(value, Vector):
+            if value.histograms is not None:
+                return native.negative(value)
             return value.with_values(-value.values, drop_name=True)
         raise ExecutionError("BUG: unary operator on a range vector")
 
@@ -265,26 +280,17 @@ class Evaluator:
         return value
 
     def _operate(self, expr: Binary, left: Value, right: Value) -> Value:
-        if expr.operator in TRIMS:
-            return self._trim(expr, left, right)
         if isinstance(left, Scalar) and isinstance(right, Scalar):
-            return Scalar(matching.compute(expr.operator, left.values, right.values))
+            if expr.operator in TRIMS:
+                raise ExecutionError(f'operator "{expr.operator}" not allowed for Scalar operations')
+            return Scalar(elementwise.binary(expr.operator, left.values, right.values))
         if isinstance(left, Vector) and isinstance(right, Vector):
             if expr.operator in SET_OPERATORS:
                 return matching.set_operation(expr, left, right)
-            return matching.between_vectors(expr, left, right)
+            return matching.between_vectors(expr, left, right, self.notes)
         if isinstance(left, Vector | Scalar) and isinstance(right, Vector | Scalar):
-            return matching.with_scalar(expr, left, right)
+            return matching.with_scalar(expr, left, right, self.notes)
         raise ExecutionError("BUG: binary operator on a range vector")
-
-    def _trim(self, expr: Binary, left: Value, right: Value) -> Vector:
-        """`</` and `>/` cut observations off native histograms; floats have none, which is said."""
-        if isinstance(left, Scalar) and isinstance(right, Scalar):
-            raise ExecutionError(f'operator "{expr.operator}" not allowed for Scalar operations')
-        if any(isinstance(side, Vector) and side.present.any() for side in (left, right)):
-            text = f'incompatible sample types encountered for binary operator "{expr.operator}"'
-            self.notes.info(expr, f"{text}: float {expr.operator} float")
-        return empty(len(self.times))
 
     # -- aggregations
 
@@ -295,6 +301,10 @@ class Evaluator:
         if isinstance(parameter, Scalar):
             self._check_parameter(expr, parameter.values)
         groups = grouping.Groups.of(self.vector(expr.expr), expr.labels, without=expr.without)
+        if groups.vector.histograms is not None and expr.operator not in native_groups.OF_ALL:
+            if expr.operator in ("sum", "avg"):
+                return native_groups.combined(groups, expr, self.notes)
+            groups = native_groups.floats(groups, expr, parameter, self.notes)
         match parameter:
             case Text():
                 return grouping.count_values(groups, parameter.value)
@@ -341,24 +351,6 @@ class Evaluator:
             raise ExecutionError(f"BUG: {type(value).__name__} where a range vector belongs")
         return value
 
-    def over(self, expr: Call, argument: Expr, kernel: Kernel) -> Vector:
-        return self.map(self.windows(argument), kernel, drop_name=expr.function not in KEEPS_NAME)
-
-    def map(self, windows: Windows, kernel: Kernel, *, drop_name: bool) -> Vector:
-        """The function of every window."""
-        samples, steps = windows.samples, len(windows.ends)
-        count = len(samples.labels)
-        if count == 0 or len(samples.timestamps) == 0:
-            return empty(steps)
-        if count * steps > self.query.max_samples:
-            raise ExecutionError(TOO_MANY)
-        values, present = np.empty((count, steps)), np.empty((count, steps), np.bool_)
-        for block in windows.blocks():
-            self.query.check()
-            values[block.rows], present[block.rows] = kernel(block)
-        names = np.ones(count, np.bool_) if drop_name else samples.drop_name
-        return Vector(samples.labels, values, present, names).compact()
-
 
 def _is_invariant(expr: Expr) -> bool:
     """Whether the value is the same at every step: each selector pinned by @, and no function of the step's time."""
@@ -391,31 +383,3 @@ def _spread(value: Value, steps: int) -> Value:
             values, present = np.broadcast_to(value.values, shape), np.broadcast_to(value.present, shape)
             return replace(value, values=values, present=present)
     return value
-
-
-def _arithmetic(duration: DurationExpr, left: float, right: float) -> float:
-    match duration.operator:
-        case "()":
-            return left
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-        case "*":
-            return left * right
-        case "/" | "%" if right == 0:
-            raise ExecutionError("division by zero" if duration.operator == "/" else "modulo by zero")
-        case "/":
-            return left / right
-        case "%":
-            return math.fmod(left, right)
-        case "^":
-            try:
-                return math.pow(left, right)
-            except (OverflowError, ValueError) as e:
-                raise ExecutionError("duration out of range") from e
-        case "min_of":
-            return min(left, right)
-        case "max_of":
-            return max(left, right)
-    raise ExecutionError(f"BUG: no duration operator {duration.operator}")

@@ -3,17 +3,16 @@
 Rows are brought into the order of their groups once; what follows is array operations over runs of rows.
 """
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from bellbuoy._core import LabelSets
+from bellbuoy._core import Histograms, LabelSets
 from bellbuoy.exposition import go_decimal
-from bellbuoy.labels import format_labels
+from bellbuoy.promql.hashing import xxh64
 from bellbuoy.promql.over_time import quantile_of_sorted
 from bellbuoy.promql.sums import grouped_sum, mean
-from bellbuoy.promql.values import Floats, Ints, Mask, Vector, empty
+from bellbuoy.promql.values import METADATA, Floats, Ints, Mask, Vector, empty, is_histogram, numbers_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Groups:
     def of(vector: Vector, labels: tuple[str, ...], *, without: bool) -> "Groups":
         """By these labels, or by all but these and the name."""
         names = list(labels)
-        keys = vector.labels.drop([*names, "__name__"]) if without else vector.labels.keep(names)
+        keys = vector.labels.drop([*names, *METADATA]) if without else vector.labels.keep(names)
         groups, firsts = keys.group()
         order = np.argsort(groups, kind="stable")
         starts = np.searchsorted(groups[order], np.arange(len(firsts)))
@@ -47,7 +46,7 @@ class Groups:
 
 
 def aggregate(operator: str, groups: Groups) -> Vector:
-    """sum, avg, count, min, max, group, stddev and stdvar."""
+    """sum, avg, count, min, max, group, stddev and stdvar, of floats; count and group of all cells."""
     vector = groups.vector
     if len(vector.labels) == 0:
         return empty(vector.steps)
@@ -160,9 +159,19 @@ def select_ratio(groups: Groups, ratios: Floats) -> Vector:
 
 
 def _place(labels: dict[str, str]) -> float:
-    """Where between zero and one a series falls: the same on every server and at every time."""
-    digest = hashlib.blake2b(format_labels(labels).encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    """Where between zero and one a series falls: by the hash of its labels that Prometheus has."""
+    return xxh64(_packed(labels)) / 2**64
+
+
+def _packed(labels: dict[str, str]) -> bytes:
+    """Names and values, sorted, each after its length."""
+    data = bytearray()
+    for name, value in sorted(labels.items()):
+        for text in (name, value):
+            raw = text.encode("utf-8", "surrogateescape")
+            data += bytes([len(raw)]) if len(raw) < 255 else b"\xff" + len(raw).to_bytes(3, "little")
+            data += raw
+    return bytes(data)
 
 
 def _masked(groups: Groups, chosen: Mask) -> Vector:
@@ -176,7 +185,8 @@ def count_values(groups: Groups, label: str) -> Vector:
     vector = groups.vector
     if len(vector.labels) == 0:
         return empty(vector.steps)
-    values = np.where(np.isnan(vector.values), np.nan, vector.values)  # one NaN for all
+    marked = vector.marked
+    values = np.where(np.isnan(vector.values) & ~marked, np.nan, vector.values)  # one NaN for all
     group = np.empty(len(groups.order), np.int64)
     group[groups.order] = np.repeat(np.arange(len(groups.starts)), groups.sizes)
     row, step = np.nonzero(vector.present)
@@ -185,7 +195,7 @@ def count_values(groups: Groups, label: str) -> Vector:
     keys, index = np.unique(group[row] * len(distinct) + code, return_inverse=True)
     counts = np.zeros((len(keys), vector.steps))
     np.add.at(counts, (index, step), 1.0)
-    texts = [go_decimal(value) for value in distinct.view(np.float64).tolist()]
+    texts = _texts(distinct.view(np.float64), vector.histograms)
     of_group = keys // len(distinct)
     labels = groups.labels.take(of_group).set(label, [texts[key % len(distinct)] for key in keys.tolist()])
     drop = np.logical_or.reduceat(vector.drop_name[groups.order], groups.starts)[of_group]
@@ -195,3 +205,12 @@ def count_values(groups: Groups, label: str) -> Vector:
     dropped = np.zeros(len(firsts), np.bool_)
     np.logical_or.at(dropped, same, drop & (label != "__name__"))
     return Vector(labels.take(firsts), merged, merged > 0, dropped)
+
+
+def _texts(values: Floats, histograms: Histograms | None) -> list[str]:
+    texts = [go_decimal(value) for value in values.tolist()]
+    if histograms is not None:
+        places = np.flatnonzero(is_histogram(values))
+        for place, text in zip(places.tolist(), histograms.texts(numbers_of(values[places])), strict=True):
+            texts[place] = text
+    return texts

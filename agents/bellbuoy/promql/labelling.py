@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from bellbuoy._core import Regex
-from bellbuoy.labels import Matcher
+from bellbuoy.labels import Matcher, is_legacy_label_name
 from bellbuoy.promql.errors import ExecutionError
 from bellbuoy.promql.lexer import quote
 from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, unwrap
@@ -53,6 +53,15 @@ def join_labels(vector: Vector, target: str, separator: str, sources: Sequence[s
     values = [separator.join(row) for row in zip(*columns, strict=True)] if columns else [""] * len(vector.labels)
     drop = np.zeros_like(vector.drop_name) if target == "__name__" else vector.drop_name
     return merge_equal(replace(vector, labels=vector.labels.set(target, values), drop_name=drop))
+
+
+def show_labels(labels: dict[str, str]) -> str:
+    """The labels as errors show them, the name among them."""
+    pairs = (
+        f"{name if is_legacy_label_name(name) else quote(name)}={quote(value)}"
+        for name, value in sorted(labels.items())
+    )
+    return "{" + ", ".join(pairs) + "}"
 
 
 def order_by_value(vector: Vector, *, descending: bool) -> Ints:

@@ -47,6 +47,10 @@ class Token(NamedTuple):
     raw: str
 
 
+MAX_TOKENS = 20_000
+"""More takes seconds to parse; the longest queries that people or their tools write have some hundred."""
+
+
 def tokenize(query: str) -> tuple[list[Token], ParseError | None]:
     """The tokens, the last of kind `end`, or of kind `error` where the text cannot be read on, and why.
 
@@ -81,6 +85,8 @@ def _tokenize(query: str, tokens: list[Token]) -> None:
                 kind, raw, position = "operator", ":", start + 1
         if kind == "operator":
             _bracket(query, raw, start, open_brackets)
+        if len(tokens) >= MAX_TOKENS:
+            raise ParseError(query, start, position, f"more than {MAX_TOKENS} words and signs; ask for less at once")
         tokens.append(_word(kind, raw, start, position, inside))
     if open_brackets:
         raise ParseError(query, length, length, _UNCLOSED[open_brackets[-1]])

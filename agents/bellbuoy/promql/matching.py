@@ -4,74 +4,52 @@ Series are paired once by their labels, for all steps; whether both are there is
 candidates on the "one" side at one step) is checked on counts a step, as Prometheus checks it, before pairs are made.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bellbuoy._core import LabelSets
-from bellbuoy.labels import is_legacy_label_name
+from bellbuoy._core import Histograms, LabelSets
+from bellbuoy.promql.annotations import Annotations
+from bellbuoy.promql.elementwise import binary
 from bellbuoy.promql.errors import ExecutionError
-from bellbuoy.promql.lexer import quote
-from bellbuoy.promql.nodes import COMPARISONS, Binary, Matching
+from bellbuoy.promql.labelling import show_labels
+from bellbuoy.promql.native import Operation, Remark, Side
+from bellbuoy.promql.nodes import COMPARISONS, SAME_METRIC, TRIMS, Binary, Matching
 from bellbuoy.promql.values import METADATA, Floats, Ints, Mask, Scalar, Vector, empty, merge_equal, stack
 
 _MANY_TO_ONE = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
 _AMBIGUOUS = "multiple matches for labels: grouping labels must ensure unique matches"
 
 
-def compute(operator: str, left: Floats, right: Floats) -> Floats:
-    """Arithmetic as Prometheus's; a comparison gives 1 or 0."""
-    with np.errstate(all="ignore"):
-        match operator:
-            case "+":
-                result = left + right
-            case "-":
-                result = left - right
-            case "*":
-                result = left * right
-            case "/":
-                result = left / right
-            case "%":
-                result = np.fmod(left, right)
-            case "^":
-                result = np.power(left, right)
-            case "atan2":
-                result = np.arctan2(left, right)
-            case _:
-                result = _compare(operator, left, right).astype(np.float64)
-    return np.asarray(result)
-
-
-def _compare(operator: str, left: Floats, right: Floats) -> Mask:
-    match operator:
-        case "==":
-            return np.equal(left, right)
-        case "!=":
-            return np.not_equal(left, right)
-        case "<":
-            return np.less(left, right)
-        case "<=":
-            return np.less_equal(left, right)
-        case ">":
-            return np.greater(left, right)
-        case ">=":
-            return np.greater_equal(left, right)
-    raise ExecutionError(f"BUG: no operator {operator}")
-
-
-def with_scalar(expr: Binary, left: Vector | Scalar, right: Vector | Scalar) -> Vector:
+def with_scalar(expr: Binary, left: Vector | Scalar, right: Vector | Scalar, notes: Annotations) -> Vector:
     """An operator between a vector and a scalar, whichever side it is on."""
     vector = left if isinstance(left, Vector) else right
     if not isinstance(vector, Vector):
         raise ExecutionError("BUG: neither side is a vector")
-    values = np.broadcast_to(compute(expr.operator, _matrix(left), _matrix(right)), vector.values.shape)
-    if expr.operator not in COMPARISONS or expr.returns_bool:
+    filters = expr.operator in COMPARISONS and not expr.returns_bool
+    if vector.histograms is None and expr.operator not in TRIMS:
+        values = np.broadcast_to(binary(expr.operator, _matrix(left), _matrix(right)), vector.values.shape)
+        if filters:
+            return vector.with_values(vector.values, vector.present & (values != 0))
         return vector.with_values(values, drop_name=True)
-    return vector.with_values(vector.values, vector.present & (values != 0))
+    shape = vector.values.shape
+    sides = [Side(np.broadcast_to(_matrix(side), shape), _histograms(side)) for side in (left, right)]
+    outcome = Operation(expr, sides[0], sides[1], vector.present, notes).outcome()
+    for remark in outcome.remarks:
+        remark.say()
+    present = vector.present & ~outcome.failed
+    if filters:
+        return vector.with_values(vector.values, present & outcome.holds)
+    drop_name = expr.operator not in TRIMS
+    return replace(vector.with_values(outcome.values, present, drop_name=drop_name), histograms=outcome.histograms)
 
 
 def _matrix(side: Vector | Scalar) -> Floats:
     return side.values if isinstance(side, Vector) else side.values[None, :]
+
+
+def _histograms(side: Vector | Scalar) -> Histograms | None:
+    return side.histograms if isinstance(side, Vector) else None
 
 
 class _Signatures:
@@ -88,7 +66,7 @@ class _Signatures:
     def of(self, labels: LabelSets) -> LabelSets:
         """The part of the labels that is compared."""
         names = list(self._matching.labels)
-        return labels.keep(names) if self._matching.on else labels.drop([*names, "__name__"])
+        return labels.keep(names) if self._matching.on else labels.drop([*names, *METADATA])
 
     def present(self, groups: Ints, vector: Vector) -> Ints:
         """How many series each group has at each step."""
@@ -96,8 +74,15 @@ class _Signatures:
         np.add.at(counts, groups, vector.present)
         return counts
 
+    def present_in(self, parts: list["_Part"]) -> Ints:
+        """How many pairs of each group made sense at each step."""
+        counts = np.zeros((self.count, parts[0].met.shape[1]), np.int64)
+        for part in parts:
+            np.add.at(counts, part.groups, part.met)
+        return counts
 
-def between_vectors(expr: Binary, left: Vector, right: Vector) -> Vector:
+
+def between_vectors(expr: Binary, left: Vector, right: Vector, notes: Annotations) -> Vector:
     """An arithmetic or comparison operator between two vectors."""
     matching = expr.matching
     fills = matching.fill_left is not None or matching.fill_right is not None
@@ -110,21 +95,27 @@ def between_vectors(expr: Binary, left: Vector, right: Vector) -> Vector:
     crowded = (one_counts > 1) & meeting
     if crowded.any():
         raise ExecutionError(_duplicate_text(expr, signatures, one, crowded))
-    # What would be for the many side when the one side is filled in counts as a match, too.
-    matched = (one_counts == 1) | (_fill(matching, one=True) is not None)
-    if matching.group is None and ((many_counts > 1) & matched).any():
-        raise ExecutionError(_MANY_TO_ONE)
-    parts = [_matched(expr, signatures, many, one)]
+    pairs = _Pairs(expr, notes)
+    parts = [_matched(pairs, signatures, many, one)]
     if _fill(matching, one=True) is not None:
-        parts.append(_filled(expr, signatures.left, many, one_counts, signatures, of_many=True))
+        parts.append(_filled(pairs, signatures.left, many, one_counts, signatures, of_many=True))
+    # What the operator is not defined on counts as not matched.
+    matched = signatures.present_in(parts) if pairs.may_fail(many, one) else None
+    if matching.group is None:
+        # What would be for the many side when the one side is filled in counts as a match, too.
+        may_match = (one_counts == 1) | (_fill(matching, one=True) is not None)
+        if ((many_counts > 1) & may_match if matched is None else matched > 1).any():
+            raise ExecutionError(_MANY_TO_ONE)
     if _fill(matching, one=False) is not None:
-        parts.append(_filled(expr, signatures.right, one, many_counts, signatures, of_many=False))
-    results = [part for part in parts if len(part[0].labels)]
+        counts = many_counts if matched is None else matched
+        parts.append(_filled(pairs, signatures.right, one, counts, signatures, of_many=False))
+    _say(parts)
+    results = [part for part in parts if len(part.vector.labels)]
     if not results:
         return empty(left.steps)
-    merged = stack([vector for vector, _ in results])
+    merged = stack([part.vector for part in results])
     if matching.group:
-        _check_unique(merged.labels, np.concatenate([met for _, met in results]))
+        _check_unique(merged.labels, np.concatenate([part.met for part in results]))
     return merge_equal(merged)
 
 
@@ -135,7 +126,28 @@ def _fill(matching: Matching, *, one: bool) -> float | None:
     return None if literal is None else literal.value
 
 
-def _matched(expr: Binary, signatures: _Signatures, many: Vector, one: Vector) -> tuple[Vector, Mask]:
+@dataclass(frozen=True)
+class _Part:
+    """Some results: the vector, where its pairs met and made sense, the group of each, and what is to be said."""
+
+    vector: Vector
+    met: Mask
+    groups: Ints
+    remarks: tuple[Remark, ...] = ()
+
+
+def _say(parts: list[_Part]) -> None:
+    """Annotate; of each step, as Prometheus does, only what was met last."""
+    covered = np.zeros(parts[0].met.shape[1], np.bool_)
+    for part in reversed(parts):
+        for remark in part.remarks:
+            if (remark.steps & ~covered).any():
+                remark.say()
+        for remark in part.remarks:
+            covered |= remark.steps
+
+
+def _matched(pairs: "_Pairs", signatures: _Signatures, many: Vector, one: Vector) -> _Part:
     """Every pair of series of one group, and where both are there."""
     order = np.argsort(signatures.right, kind="stable")
     ones = signatures.right[order]
@@ -148,41 +160,62 @@ def _matched(expr: Binary, signatures: _Signatures, many: Vector, one: Vector) -
     if not met.all():
         some = met.any(axis=1)
         many_rows, one_rows, met = many_rows[some], one_rows[some], met[some]
-    labels = _labels(expr, many.labels.take(many_rows), one.labels.take(one_rows))
-    return _result(expr, labels, many.values[many_rows], one.values[one_rows], met, many.drop_name[many_rows])
+    labels = _labels(pairs.expr, many.labels.take(many_rows), one.labels.take(one_rows))
+    sides = Side(many.values[many_rows], many.histograms), Side(one.values[one_rows], one.histograms)
+    return pairs.part(labels, *sides, met, signatures.left[many_rows])
 
 
 def _filled(
-    expr: Binary, groups: Ints, side: Vector, others: Ints, signatures: _Signatures, *, of_many: bool
-) -> tuple[Vector, Mask]:
+    pairs: "_Pairs", groups: Ints, side: Vector, others: Ints, signatures: _Signatures, *, of_many: bool
+) -> _Part:
     """The series of one side where the other is missing, whose value is then the fill's."""
+    expr = pairs.expr
     value = _fill(expr.matching, one=of_many)
     alone = side.present & (others[groups] == 0)
     rows = np.flatnonzero(alone.any(axis=1))
-    other = np.full((len(rows), side.steps), np.nan if value is None else value)
+    other = Side(np.full((len(rows), side.steps), np.nan if value is None else value))
     own, shared = side.labels.take(rows), signatures.labels.take(groups[rows])
+    mine = Side(side.values[rows], side.histograms)
     met = alone[rows]
     if of_many:
-        return _result(expr, _labels(expr, own, shared), side.values[rows], other, met, side.drop_name[rows])
-    return _result(expr, _labels(expr, shared, own), other, side.values[rows], met, np.zeros(len(rows), np.bool_))
+        return pairs.part(_labels(expr, own, shared), mine, other, met, groups[rows])
+    return pairs.part(_labels(expr, shared, own), other, mine, met, groups[rows])
 
 
-def _result(
-    expr: Binary, labels: LabelSets, many: Floats, one: Floats, met: Mask, drop_name: Mask
-) -> tuple[Vector, Mask]:
-    left, right = (one, many) if expr.matching.group == "right" else (many, one)
-    values = compute(expr.operator, left, right)
-    if expr.operator not in COMPARISONS:
-        return Vector(labels, values, met, drop_name), met
-    if expr.returns_bool:
-        return Vector(labels, values, met, np.ones(len(labels), np.bool_)), met
-    return Vector(labels, left, met & (values != 0), np.zeros(len(labels), np.bool_)), met
+class _Pairs:
+    """The operator on paired cells."""
+
+    def __init__(self, expr: Binary, notes: Annotations) -> None:
+        self.expr, self._notes = expr, notes
+
+    def may_fail(self, many: Vector, one: Vector) -> bool:
+        """Whether there may be pairs that it is not defined on."""
+        return many.histograms is not None or one.histograms is not None or self.expr.operator in TRIMS
+
+    def part(self, labels: LabelSets, many: Side, one: Side, met: Mask, groups: Ints) -> _Part:
+        """What becomes of them."""
+        expr = self.expr
+        left, right = (one, many) if expr.matching.group == "right" else (many, one)
+        remarks: tuple[Remark, ...] = ()
+        if left.histograms is None and right.histograms is None and expr.operator not in TRIMS:
+            values = binary(expr.operator, left.values, right.values)
+            holds, histograms = values != 0 if expr.operator in COMPARISONS else met, None
+            filtered = left.values
+        else:
+            outcome = Operation(expr, left, right, met, self._notes).outcome()
+            met, remarks = met & ~outcome.failed, outcome.remarks
+            values, holds, histograms = outcome.values, outcome.holds, outcome.histograms
+            filtered = values
+        kept, names = met, np.full(len(labels), expr.returns_bool)
+        if expr.operator in COMPARISONS and not expr.returns_bool:
+            values, kept = filtered, met & holds
+        return _Part(Vector(labels, values, kept, names, histograms), met, groups, remarks)
 
 
 def _labels(expr: Binary, many: LabelSets, one: LabelSets) -> LabelSets:
     """The result's labels: the many side's, or those matched on, and what group_left or group_right includes."""
     matching = expr.matching
-    labels = many if expr.operator in COMPARISONS else many.drop(METADATA)
+    labels = many if expr.operator in SAME_METRIC else many.drop(METADATA)
     if matching.group is None:
         names = list(matching.labels)
         labels = labels.keep(names) if matching.on else labels.drop(names)
@@ -205,21 +238,13 @@ def _duplicate_text(expr: Binary, signatures: _Signatures, one: Vector, crowded:
     group, step = (int(place) for place in np.argwhere(crowded)[0])
     rows = np.flatnonzero((signatures.right == group) & one.present[:, step])
     sets = one.labels.take(rows)
-    series = ", ".join(_show(labels) for labels in sets.take(sets.order()[:2]).to_dicts())
+    series = ", ".join(show_labels(labels) for labels in sets.take(sets.order()[:2]).to_dicts())
     side = "left" if expr.matching.group == "right" else "right"
-    shown = _show(signatures.labels[group])
+    shown = show_labels(signatures.labels[group])
     return (
         f"found duplicate series for the match group {shown} on the {side} hand-side of the operation: [{series}]"
         ";many-to-many matching not allowed: matching labels must be unique on one side"
     )
-
-
-def _show(labels: dict[str, str]) -> str:
-    pairs = (
-        f"{name if is_legacy_label_name(name) else quote(name)}={quote(value)}"
-        for name, value in sorted(labels.items())
-    )
-    return "{" + ", ".join(pairs) + "}"
 
 
 def set_operation(expr: Binary, left: Vector, right: Vector) -> Vector:

@@ -15,6 +15,8 @@ from bellbuoy.promql.functions import FUNCTIONS, ValueType
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 TRIMS = frozenset({"</", ">/"})
+SAME_METRIC = COMPARISONS | TRIMS
+"""What leaves a value that is still of its metric, so that the name stays."""
 
 
 @dataclass(frozen=True)
@@ -265,3 +267,40 @@ def walk(expr: Expr) -> Iterator[Expr]:
 def selectors(expr: Expr) -> list[VectorSelector]:
     """Every selector in the expression, in the order they stand there."""
     return [node for node in walk(expr) if isinstance(node, VectorSelector)]
+
+
+_WITHOUT_BUCKETS = frozenset({"absent", "histogram_avg", "histogram_count", "histogram_sum"})
+_WITH_BUCKETS = frozenset(
+    {"changes", "histogram_fraction", "histogram_quantile", "histogram_quantiles"}
+    | {"histogram_stddev", "histogram_stdvar"}
+)
+
+
+def bare_selectors(expr: Expr) -> frozenset[int]:
+    """The selectors, by their `id`, of whose native histograms nothing above them looks at the buckets.
+
+    Count, sum and average need none, unless something else on the way does. A subquery does: it may leave out samples,
+    and then only buckets tell of counters' resets.
+    """
+    found: set[int] = set()
+    stack: list[tuple[Expr, bool]] = [(expr, False)]
+    while stack:
+        node, bare = stack.pop()
+        if _needs_buckets(node):
+            continue
+        if isinstance(node, VectorSelector) and bare:
+            found.add(id(node))
+        bare = bare or (isinstance(node, Call) and node.function in _WITHOUT_BUCKETS)
+        stack.extend((child, bare) for child in node.children())
+    return frozenset(found)
+
+
+def _needs_buckets(node: Expr) -> bool:
+    match node:
+        case Call():
+            return node.function in _WITH_BUCKETS
+        case Aggregate():
+            return node.operator == "count_values"
+        case Binary():
+            return node.operator in ("==", "!=") or node.operator in TRIMS
+    return isinstance(node, Subquery)

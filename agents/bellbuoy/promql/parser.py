@@ -32,6 +32,8 @@ from bellbuoy.promql.nodes import (
 )
 
 MAX_DEPTH = 200
+MAX_LENGTH = 1 << 19
+"""Characters of a query: half of what an HTTP request may have."""
 """How deep expressions may nest: far more than any person writes, far less than Python's stack holds."""
 
 BINDING = {
@@ -80,6 +82,9 @@ def parse_number(raw: str) -> tuple[float, bool]:
 class _Parser:
     def __init__(self, query: str) -> None:
         self.query = query
+        if len(query) > MAX_LENGTH:
+            reason = f"query of {len(query)} characters, more than {MAX_LENGTH}; ask for less at once"
+            raise ParseError(query, MAX_LENGTH, len(query), reason)
         self.tokens, self.unreadable = tokenize(query)
         self.index = 0
         self.depth = 0

@@ -4,6 +4,7 @@ Each takes a block of windows and gives `(values, present)` [series, steps]. The
 take the samples just outside the window for its ends, instead of extrapolating.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +18,8 @@ _MOST_AT_ONCE = 1 << 20
 def extrapolated(block: Block, *, is_counter: bool, is_rate: bool) -> tuple[Floats, Mask]:
     """The change over the window, extrapolated to its ends as far as samples make likely."""
     counts = block.counts
-    present = counts >= 2
+    began = block.samples.starts if is_counter else None
+    present = counts >= (2 if began is None else 1)
     if not present.any():
         return np.zeros(counts.shape), present
     times, values = block.timestamps, block.values
@@ -33,6 +35,14 @@ def extrapolated(block: Block, *, is_counter: bool, is_rate: bool) -> tuple[Floa
     with np.errstate(all="ignore"):
         sampled = (times[last] - times[first]) / 1000
         average = sampled / (counts - 1)
+        if began is not None:
+            # A counter that began in the window was zero then, and nothing is to be guessed on that side.
+            start = began[first]
+            since_start = (start != 0) & (start > block.starts) & (start < times[first])
+            present &= since_start | (counts > 1)
+            average = np.where(counts > 1, average, 0.0)
+            change = np.where(since_start, change + first_values, change)
+            sampled = np.where(since_start, (times[last] - start) / 1000, sampled)
         threshold = average * 1.1
         to_start = (times[first] - block.starts) / 1000
         to_end = (block.ends - times[last]) / 1000
@@ -42,17 +52,34 @@ def extrapolated(block: Block, *, is_counter: bool, is_rate: bool) -> tuple[Floa
             to_zero = sampled * (first_values / change)
             bounded = (change > 0) & (first_values >= 0) & (to_zero < to_start)
             to_start = np.where(bounded, to_zero, to_start)
+        if began is not None:
+            to_start = np.where(since_start, 0.0, to_start)
         factor = (sampled + to_start + to_end) / sampled
         if is_rate:
             factor /= block.range_seconds
         return change * factor, present
 
 
+def is_start_reset(before_began: Ints, before: Ints, began: Ints, time: Ints) -> Mask:
+    """Whether a counter began anew after the sample before: that one's start and time, and the later one's.
+
+    A start of 0 is not known; one that is the sample's own time is not known either; one before the earlier sample is
+    an overlap, which is no reset. At the earlier sample's time it is one where that sample's own start is known.
+    """
+    known = (before_began != began) & (began != 0) & (began < time)
+    at_sample = (began == before) & (before_began <= before) & (before_began != 0) & (before_began != before)
+    return np.asarray(known & ((began > before) | at_sample))
+
+
 def _resets(block: Block) -> tuple[Ints, Ints]:
-    """`(flat index, row)` of each sample that is smaller than the one before it in its series."""
+    """`(flat index, row)` of each sample that is smaller than the one before it in its series, or began after it."""
     flat, offsets, values = block.flat, block.samples.offsets, block.values
     with np.errstate(invalid="ignore"):
         fell = values[flat.start + 1 : flat.stop] < values[flat.start : flat.stop - 1]
+    began = block.samples.starts
+    if began is not None:
+        began, times = began[flat], block.timestamps[flat]
+        fell |= is_start_reset(began[:-1], times[:-1], began[1:], times[1:])
     after = np.flatnonzero(fell) + flat.start + 1
     series = offsets.searchsorted(after, "right") - 1
     inside = offsets[series] != after
@@ -79,6 +106,30 @@ def _chunks(lengths: Ints) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
+def overlaps(block: Block) -> tuple[Ints, Ints]:
+    """`(series, how many windows)` where a sample began before the one before it was taken, and not when that began.
+
+    Windows of one kind of samples count.
+    """
+    samples = block.samples
+    began, times = samples.starts, samples.timestamps
+    nothing = np.zeros(0, np.int64)
+    if began is None or len(began) == 0:
+        return nothing, nothing
+    overlap = np.zeros(len(began), np.int64)
+    overlap[1:] = (began[1:] != 0) & (began[1:] < times[:-1]) & (began[1:] != began[:-1])
+    total = np.cumsum(overlap)
+    end = len(began) - 1
+    first, last = np.clip(block.low, 0, end), np.clip(block.high - 1, 0, end)
+    overlapping = (total[last] > total[first]) & (block.counts > 1)
+    if samples.histograms is not None:
+        marked = samples.marked_before[block.high] - samples.marked_before[block.low]
+        overlapping &= (marked == 0) | (marked == block.counts)
+    windows = overlapping.sum(axis=1)
+    rows = np.flatnonzero(windows)
+    return rows + block.rows.start, windows[rows]
+
+
 def instant(block: Block, *, is_rate: bool) -> tuple[Floats, Mask]:
     """The change between the last two samples: irate (per second, resets seen) and idelta."""
     present = block.counts >= 2
@@ -89,12 +140,21 @@ def instant(block: Block, *, is_rate: bool) -> tuple[Floats, Mask]:
     with np.errstate(all="ignore"):
         change = newest - previous
         if is_rate:
-            change = np.where(newest < previous, newest, change) / seconds
+            fell = newest < previous
+            if (began := block.samples.starts) is not None:
+                times = block.timestamps
+                fell |= is_start_reset(began[before], times[before], began[last], times[last])
+            change = np.where(fell, newest, change) / seconds
     return change, present & (seconds != 0)
 
 
-def transitions(block: Block, *, only_falls: bool, is_anchored: bool) -> tuple[Floats, Mask]:
-    """How often the value changed (NaN to NaN is no change), or only how often it fell."""
+def transitions(
+    block: Block, *, only_falls: bool, is_anchored: bool, adjust: Callable[[Ints, slice], Ints] | None = None
+) -> tuple[Floats, Mask]:
+    """How often the value changed (NaN to NaN is no change), or only how often it fell.
+
+    `adjust` is given which samples of a slice of the flat ones did, and knows better of those that are no floats.
+    """
     flat, values = block.flat, block.values
     here = values[flat]
     marks = np.zeros(len(here), np.int64)
@@ -103,6 +163,11 @@ def transitions(block: Block, *, only_falls: bool, is_anchored: bool) -> tuple[F
             marks[1:] = here[1:] < here[:-1]
         else:
             marks[1:] = (here[1:] != here[:-1]) & ~(np.isnan(here[1:]) & np.isnan(here[:-1]))
+    if only_falls and (began := block.samples.starts) is not None:
+        began, times = began[flat], block.timestamps[flat]
+        marks[1:] |= is_start_reset(began[:-1], times[:-1], began[1:], times[1:])
+    if adjust is not None:
+        marks = adjust(marks, flat)
     total = np.cumsum(marks)
     low, high = block.low, block.high
     present = high > low

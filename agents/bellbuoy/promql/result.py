@@ -10,7 +10,7 @@ import orjson
 from bellbuoy import _core
 from bellbuoy._core import Histograms, LabelSets
 from bellbuoy.exposition import go_decimal
-from bellbuoy.promql.values import Floats, Ints, Mask
+from bellbuoy.promql.values import Floats, Ints, Mask, is_histogram
 
 Kind = Literal["scalar", "vector", "matrix", "string"]
 
@@ -21,8 +21,8 @@ class QueryResult:
 
     `values` and `present` are [series, steps] over `times`; a vector has one step, a scalar one series and one step.
     A range vector (`metric[5m]` as an instant query) is a matrix whose samples have times of their own: `offsets` is
-    then set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`. Where
-    the query asked for them, a value may be the mark of one of `histograms`.
+    then set, series i has `timestamps[offsets[i]:offsets[i + 1]]` and `values` flat. A string has only `text`. With
+    `histograms`, a value may be the mark of one of them.
     """
 
     kind: Kind
@@ -36,6 +36,13 @@ class QueryResult:
     warnings: list[str] = field(default_factory=list)
     infos: list[str] = field(default_factory=list)
     histograms: Histograms | None = None
+
+    @property
+    def marked(self) -> Mask:
+        """Which values are histograms and no floats; the same shape as the values."""
+        if self.histograms is None:
+            return np.zeros(self.values.shape, np.bool_)
+        return is_histogram(self.values)
 
     def to_json(self) -> bytes:
         """`{"resultType":…,"result":…}` as in the HTTP API."""

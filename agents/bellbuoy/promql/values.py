@@ -42,7 +42,8 @@ class Text:
 class Vector:
     """Series over the grid: `values` and `present` are [series, steps], `drop_name` is [series].
 
-    With `histograms`, a value may be the mark of one of them. Only a selector that is a whole query has some.
+    With `histograms`, a value may be the mark of one of them. Arithmetic on a mark destroys it: what computes takes the
+    `floats`, and `native` computes the rest.
     """
 
     labels: LabelSets
@@ -55,6 +56,26 @@ class Vector:
     def steps(self) -> int:
         """How many steps the grid has."""
         return int(self.values.shape[1])
+
+    @property
+    def marked(self) -> Mask:
+        """Which cells are histograms."""
+        if self.histograms is None:
+            return np.zeros(self.present.shape, np.bool_)
+        return self.present & is_histogram(self.values)
+
+    def weight(self) -> int:
+        """As many samples as it counts for: one a cell, and more for those that are histograms."""
+        if self.histograms is None:
+            return int(self.values.size)
+        numbers = numbers_of(self.values[self.marked])
+        return int(self.values.size) + int(self.histograms.weights()[numbers].sum())
+
+    def floats(self) -> "Vector":
+        """The cells that are no histograms."""
+        if self.histograms is None:
+            return self
+        return replace(self, present=self.present & ~is_histogram(self.values), histograms=None)
 
     def take(self, rows: Ints) -> "Vector":
         """These rows, in this order."""
@@ -94,6 +115,16 @@ def is_histogram(values: Floats) -> Mask:
     return np.asarray(values.view(np.int64) >> 32 == HISTOGRAM_MARK)
 
 
+def numbers_of(values: Floats) -> Ints:
+    """The numbers of histograms that these marks stand for."""
+    return np.asarray(values.view(np.int64) & 0xFFFFFFFF)
+
+
+def marks(numbers: Ints) -> Floats:
+    """The values that stand for the histograms of these numbers."""
+    return np.asarray(numbers | (HISTOGRAM_MARK << 32)).view(np.float64)
+
+
 def drop_names(labels: LabelSets, rows: Mask) -> LabelSets:
     """The label sets, those of these rows without their name."""
     if not rows.any():
@@ -119,23 +150,46 @@ def merge_equal(vector: Vector) -> Vector:
     present = vector.present[order]
     if (np.add.reduceat(present, starts, axis=0, dtype=np.int64) > 1).any():
         raise ExecutionError(DUPLICATES)
-    values = np.add.reduceat(np.where(present, vector.values[order], 0.0), starts, axis=0)
+    bits = np.where(present, vector.values[order].view(np.int64), 0)  # a sum of floats would change NaNs
+    values = np.add.reduceat(bits, starts, axis=0).view(np.float64)
     return Vector(
         vector.labels.take(firsts),
         values,
         np.logical_or.reduceat(present, starts, axis=0),
         np.logical_or.reduceat(vector.drop_name[order], starts),
+        vector.histograms,
     )
 
 
 def stack(vectors: list[Vector]) -> Vector:
     """The rows of all, one after the other."""
+    histograms, values = joined([(vector.values, vector.histograms) for vector in vectors])
     return Vector(
         LabelSets.concat([vector.labels for vector in vectors]),
-        np.concatenate([vector.values for vector in vectors]),
+        np.concatenate(values),
         np.concatenate([vector.present for vector in vectors]),
         np.concatenate([vector.drop_name for vector in vectors]),
+        histograms,
     )
+
+
+def joined(parts: list[tuple[Floats, Histograms | None]]) -> tuple[Histograms | None, list[Floats]]:
+    """One list of all parts' histograms, and the parts' values with marks of that list."""
+    lists: list[Histograms] = []
+    values: list[Floats] = []
+    count = 0
+    for part, histograms in parts:
+        if histograms is None:
+            values.append(part)
+            continue
+        if count:
+            part = np.where(is_histogram(part), marks(numbers_of(part) + count), part)
+        values.append(part)
+        lists.append(histograms)
+        count += len(histograms)
+    if not lists:
+        return None, values
+    return lists[0] if len(lists) == 1 else Histograms.concat(lists), values
 
 
 def finish(vector: Vector) -> Vector:

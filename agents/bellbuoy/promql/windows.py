@@ -6,7 +6,7 @@ series, small enough to stay in the processor's cache, with index arrays into th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, Protocol
@@ -14,8 +14,10 @@ from typing import Literal, Protocol
 import numpy as np
 
 from bellbuoy._core import Histograms, LabelSets
-from bellbuoy.promql.values import Floats, Ints, Mask, Vector, is_histogram, is_stale
+from bellbuoy.promql.values import Floats, Ints, Mask, Vector, is_histogram, is_stale, numbers_of
 
+GAUGE_HINT = 3
+"""Of histograms' hints, the one that says that it is no counter."""
 BLOCK_CELLS = 1 << 15
 """Series times steps a block: its index arrays stay near the processor."""
 
@@ -37,7 +39,10 @@ class Selected(Protocol):
 
 @dataclass(frozen=True)
 class Samples:
-    """Series i has the samples `offsets[i]:offsets[i + 1]`, ascending in time; with `histograms`, marks among them."""
+    """Series i has the samples `offsets[i]:offsets[i + 1]`, ascending in time; with `histograms`, marks among them.
+
+    `starts` says when each sample's counter began to count, 0 where that is not known; None where it never is.
+    """
 
     labels: LabelSets
     drop_name: Mask
@@ -45,29 +50,73 @@ class Samples:
     timestamps: Ints
     values: Floats
     histograms: Histograms | None = None
+    starts: Ints | None = None
 
     @staticmethod
-    def of(selection: Selected, *, keep_stale: bool, keep_histograms: bool = False) -> "Samples":
+    def of(selection: Selected, *, keep_stale: bool) -> "Samples":
         """What the storage found. Range vectors do not see stale markers, instant vectors end at them."""
-        offsets, timestamps, values = selection.offsets, selection.timestamps, selection.values
-        count = len(selection.labels)
-        histograms = selection.histograms or None
-        wanted = None if keep_stale else ~is_stale(values)
-        if histograms is not None and not keep_histograms:
-            numbers = ~is_histogram(values)
-            wanted, histograms = numbers if wanted is None else wanted & numbers, None
-        if wanted is not None and not wanted.all():
-            kept = np.concatenate([[0], np.cumsum(wanted)])
-            offsets, timestamps, values = kept[offsets], timestamps[wanted], values[wanted]
-        return Samples(selection.labels, np.zeros(count, np.bool_), offsets, timestamps, values, histograms)
+        starts = getattr(selection, "start_timestamps", None)  # few storages have them
+        samples = Samples(
+            selection.labels,
+            np.zeros(len(selection.labels), np.bool_),
+            selection.offsets,
+            selection.timestamps,
+            selection.values,
+            selection.histograms or None,
+            starts,
+        )
+        return samples if keep_stale else samples.where(~is_stale(selection.values))
 
     @staticmethod
     def of_vector(vector: Vector, times: Ints) -> "Samples":
-        """A subquery's: the present cells, row by row."""
+        """A subquery's: the present cells, row by row. Which of them were counters' resets is not known any more."""
         counts = vector.present.sum(axis=1)
         rows, columns = np.nonzero(vector.present)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return Samples(vector.labels, vector.drop_name, offsets, times[columns], vector.values[rows, columns])
+        histograms = vector.histograms
+        if histograms is not None:
+            histograms = histograms.with_hints(histograms.hints() // GAUGE_HINT * GAUGE_HINT)
+        values = vector.values[rows, columns]
+        return Samples(vector.labels, vector.drop_name, offsets, times[columns], values, histograms)
+
+    def where(self, wanted: Mask) -> "Samples":
+        """Only these samples, of the same series."""
+        if wanted.all():
+            return self
+        kept = np.concatenate([[0], np.cumsum(wanted)])
+        return replace(
+            self,
+            offsets=kept[self.offsets],
+            timestamps=self.timestamps[wanted],
+            values=self.values[wanted],
+            starts=None if self.starts is None else self.starts[wanted],
+        )
+
+    def floats(self) -> "Samples":
+        """Those that are no histograms."""
+        if self.histograms is None:
+            return self
+        return replace(self.where(~self.is_marked), histograms=None)
+
+    @cached_property
+    def is_marked(self) -> Mask:
+        """Which samples are histograms."""
+        return is_histogram(self.values)
+
+    @cached_property
+    def marked_before(self) -> Ints:
+        """How many histograms come before each sample, and before the end."""
+        return np.concatenate([[0], np.cumsum(self.is_marked)])
+
+    @cached_property
+    def marked(self) -> Ints:
+        """Which samples are histograms, as indexes; window `low:high` has `marked_before[low]:marked_before[high]`."""
+        return np.flatnonzero(self.is_marked)
+
+    @cached_property
+    def numbers(self) -> Ints:
+        """The numbers of the `marked` samples' histograms."""
+        return numbers_of(self.values[self.marked])
 
     @cached_property
     def clocks(self) -> tuple[Ints, Ints]:

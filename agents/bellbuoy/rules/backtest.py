@@ -169,7 +169,7 @@ class _Steps:
             return
         start, end = window.start_ms - offset_ms, window.end_ms - offset_ms
         try:
-            whole = engine.range(text, start, end, window.interval_ms, cancelled=cancelled, histograms=True)
+            whole = engine.range(text, start, end, window.interval_ms, cancelled=cancelled)
         except ExecutionError:
             return  # it may fail at a few times only: they are looked at one by one
         self._whole, self.warnings, self._labels = whole, whole.warnings, whole.labels.to_dicts()
@@ -183,7 +183,7 @@ class _Steps:
             values = sample_values(np.ascontiguousarray(self._whole.values[rows, number]), self._whole.histograms)
             return [(self._labels[row], value) for row, value in zip(rows.tolist(), values, strict=True)]
         at_ms = self.window.times[number] - self._offset_ms
-        result = self._engine.instant(self._text, at_ms, cancelled=self._cancelled, histograms=True, expr=self._expr)
+        result = self._engine.instant(self._text, at_ms, cancelled=self._cancelled, expr=self._expr)
         if result.kind not in ("vector", "scalar"):
             raise RuleError(f"rule result is a {result.kind}, not a vector or scalar; change the expression")
         values = sample_values(np.asarray(result.values, np.float64).reshape(-1), result.histograms)

@@ -191,9 +191,7 @@ class Evaluation:
         world, rule = self._world, state.rule
         if isinstance(rule, BrokenRule) or state.writer is None:
             raise AssertionError("BUG: a broken rule is not evaluated")
-        result = world.engine.instant(
-            rule.config.expr, turn.query_ms, histograms=True, expr=state.expression, shared=turn.shared
-        )
+        result = world.engine.instant(rule.config.expr, turn.query_ms, expr=state.expression, shared=turn.shared)
         if result.kind not in ("vector", "scalar"):
             raise RuleError(f"rule result is a {result.kind}, not a vector or scalar; change the expression")
         labels, values = result.labels, np.asarray(result.values, dtype=np.float64).reshape(-1)
@@ -246,7 +244,7 @@ def sample_values(values: Any, histograms: Any) -> list[Any]:
 def query_samples(engine: Engine, text: str, at_ms: int) -> list[dict[str, Any]]:
     """What `query` gives to a template. Raises ValueError, which the template reports."""
     try:
-        result = engine.instant(text, at_ms, histograms=True)
+        result = engine.instant(text, at_ms)
     except QueryError as e:
         raise ValueError(str(e)) from e
     if result.kind not in ("vector", "scalar"):

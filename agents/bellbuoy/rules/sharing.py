@@ -21,15 +21,18 @@ from bellbuoy.promql import (
     VectorSelector,
     Windows,
     selectors,
-    unwrap,
 )
+from bellbuoy.promql.nodes import bare_selectors
 
 # What is worth a look: a number is made faster than it is found.
 _CHEAP = ("NumberLiteral", "StringLiteral", "Paren")
 
 
 class Plan:
-    """Which parts of these expressions are equal. The expressions themselves are asked for, not copies of them."""
+    """Which parts of these expressions are equal. The expressions themselves are asked for, not copies of them.
+
+    A selector of whose histograms nobody looks at the buckets is loaded without them: it is not equal to one with them.
+    """
 
     def __init__(self, exprs: Iterable[Expr]) -> None:
         numbers: dict[tuple[Expr, tuple[bool, ...]], int] = {}
@@ -38,7 +41,7 @@ class Plan:
         """The number of what a node is equal to, by the node's identity."""
         counts: Counter[int] = Counter()
         for root in exprs:
-            apart = _apart(root)
+            apart = bare_selectors(root)
             stack = [root]
             while stack:
                 node = stack.pop()
@@ -60,15 +63,6 @@ class Plan:
     def reads(self, number: int) -> Sequence[VectorSelector]:
         """The selectors in a part."""
         return selectors(self._parts[number])
-
-
-def _apart(root: Expr) -> frozenset[int]:
-    """The selectors, by identity, whose value is another one in this query than elsewhere.
-
-    One that is the whole query may give histograms, and in another expression not.
-    """
-    whole = unwrap(root)
-    return frozenset((id(whole),) if isinstance(whole, VectorSelector) else ())
 
 
 class _Slot:

@@ -221,7 +221,7 @@ class _Run:
             yield "\n".join(lines)
 
     def _query(self, expr: str, at_ms: int) -> list[Row]:
-        result = self._engine.instant(expr, at_ms, histograms=True)
+        result = self._engine.instant(expr, at_ms)
         if result.kind not in ("vector", "scalar"):
             raise SeriesTextError(f"the result is a {result.kind}, not a vector or scalar; change the expression")
         values = sample_values(np.asarray(result.values, np.float64).reshape(-1), result.histograms)

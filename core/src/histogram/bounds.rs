@@ -3,6 +3,7 @@
 //! A schema `s` cuts each power of two into `2^s` buckets. The table is part of the format: the bounds that instrumentation
 //! libraries and Prometheus work with are these 64-bit numbers, not the nearest ones to the true powers.
 
+use super::view::View;
 use super::{Histogram, CUSTOM_SCHEMA};
 
 /// Upper bounds of schema 8 from 0.5 to 1; each coarser schema has every second of the next.
@@ -77,6 +78,9 @@ const BOUNDS: [f64; 256] = [
 
 /// `2^exponent` times `fraction`, exact where it can be.
 fn ldexp(fraction: f64, exponent: i32) -> f64 {
+    if (-1000..1023).contains(&exponent) {
+        return fraction * f64::from_bits(((exponent + 1023) as u64) << 52);
+    }
     // In two steps, since either alone may leave the range of normal numbers.
     let half = exponent.clamp(-2000, 2000) / 2;
     fraction * 2f64.powi(half) * 2f64.powi(exponent.clamp(-2000, 2000) - half)
@@ -108,49 +112,45 @@ pub struct Bucket {
     pub count: f64,
 }
 
+impl Bucket {
+    /// Without what a zero bucket of this width reaches into: that is the zero bucket's.
+    pub fn outside(mut self, zero_threshold: f64) -> Bucket {
+        if self.upper < 0.0 && self.upper > -zero_threshold {
+            self.upper = -zero_threshold;
+        } else if self.lower > 0.0 && self.lower < zero_threshold {
+            self.lower = zero_threshold;
+        }
+        self
+    }
+}
+
+fn upper(schema: i8, custom: &[f64], index: i32) -> f64 {
+    if schema != CUSTOM_SCHEMA {
+        return exponential(index, schema);
+    }
+    match usize::try_from(index) {
+        Err(_) => f64::NEG_INFINITY,
+        Ok(at) => custom.get(at).copied().unwrap_or(f64::INFINITY),
+    }
+}
+
+/// The bucket with this index; `custom` are the bounds of the custom schema.
+pub fn bucket(schema: i8, custom: &[f64], index: i32, count: f64, negative: bool) -> Bucket {
+    let (mut lower, mut upper) = (upper(schema, custom, index.saturating_sub(1)), upper(schema, custom, index));
+    if negative {
+        (lower, upper) = (-upper, -lower);
+    }
+    let (lower_inclusive, upper_inclusive) = match schema {
+        CUSTOM_SCHEMA => (index == 0, true),
+        _ => (lower < 0.0, upper > 0.0),
+    };
+    Bucket { lower, upper, lower_inclusive, upper_inclusive, count }
+}
+
 impl Histogram {
-    fn upper(&self, index: i32) -> f64 {
-        if self.schema != CUSTOM_SCHEMA {
-            return exponential(index, self.schema);
-        }
-        match usize::try_from(index) {
-            Err(_) => f64::NEG_INFINITY,
-            Ok(at) => self.custom.get(at).copied().unwrap_or(f64::INFINITY),
-        }
-    }
-
-    fn bucket(&self, index: i32, count: f64, negative: bool) -> Bucket {
-        let (mut lower, mut upper) = (self.upper(index.saturating_sub(1)), self.upper(index));
-        if negative {
-            (lower, upper) = (-upper, -lower);
-        }
-        if self.schema == CUSTOM_SCHEMA {
-            return Bucket { lower, upper, lower_inclusive: index == 0, upper_inclusive: true, count };
-        }
-        let (lower_inclusive, upper_inclusive) = (lower < 0.0, upper > 0.0);
-        // What the zero bucket reaches into is the zero bucket's.
-        if upper < 0.0 && upper > -self.zero_threshold {
-            upper = -self.zero_threshold;
-        } else if lower > 0.0 && lower < self.zero_threshold {
-            lower = self.zero_threshold;
-        }
-        Bucket { lower, upper, lower_inclusive, upper_inclusive, count }
-    }
-
     /// All buckets that are not empty, from the lowest values to the highest.
     pub fn buckets(&self) -> Vec<Bucket> {
-        let numbers = self.numbers();
-        let filled = |side: &[super::Span], counts: &[f64]| -> Vec<(i32, f64)> {
-            super::indexes(side).zip(counts.iter().copied()).filter(|b| b.1 != 0.0).collect()
-        };
-        let mut out: Vec<Bucket> =
-            filled(&self.negative, &numbers.negative).into_iter().rev().map(|(i, c)| self.bucket(i, c, true)).collect();
-        if numbers.zero > 0.0 {
-            let (lower, upper) = (-self.zero_threshold, self.zero_threshold);
-            out.push(Bucket { lower, upper, lower_inclusive: true, upper_inclusive: true, count: numbers.zero });
-        }
-        out.extend(filled(&self.positive, &numbers.positive).into_iter().map(|(i, c)| self.bucket(i, c, false)));
-        out
+        View::from(self).buckets().filter(|b| b.count != 0.0).collect()
     }
 }
 

@@ -6,11 +6,25 @@
 //! histograms have each count as the difference to the one before, and a float holds whole numbers up to 2^53 only; absolute
 //! `u64` loses nothing, is compared and added without a running sum, and becomes floats when a query reads it.
 //!
-//! `bounds` knows the buckets' limits, `codec` the bytes of the disk, `python` what Python sees.
+//! `bounds` knows the buckets' limits, `codec` the bytes of the disk, `python` what Python sees of one.
+//!
+//! Queries compute with float histograms. They read any by a `view`; `float` is one that changes, `arithmetic` sums and
+//! differences of two, `sums` those of many, `windows` how much one grew, `resets` whether it started anew, `quantile` what
+//! is estimated from buckets, `trim` what is cut off, `text` how it reads. `columns` is all that for Python, a list at a time.
 
+mod arithmetic;
 pub mod bounds;
 pub mod codec;
+mod columns;
+mod float;
 pub mod python;
+mod quantile;
+mod resets;
+mod sums;
+mod text;
+mod trim;
+mod view;
+mod windows;
 
 /// The schema of histograms that bring their own bounds.
 pub const CUSTOM_SCHEMA: i8 = -53;
@@ -138,9 +152,13 @@ impl<T: Copy + Default + PartialEq> Numbers<T> {
 impl Histogram {
     /// The counts as a query has them.
     pub fn numbers(&self) -> Numbers<f64> {
+        self.map_numbers(|c| c)
+    }
+
+    fn map_numbers(&self, change: impl Fn(f64) -> f64) -> Numbers<f64> {
         match &self.counts {
-            Counts::Integers(n) => n.map(|c| c as f64),
-            Counts::Floats(n) => n.clone(),
+            Counts::Integers(n) => n.map(|c| change(c as f64)),
+            Counts::Floats(n) => n.map(change),
         }
     }
 

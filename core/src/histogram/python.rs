@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1};
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+pub use super::columns::PyHistograms;
 use super::{Counts, Hint, Histogram, Numbers, Span, HINTS};
 
 const HINT_NAMES: [&str; 4] = ["unknown", "reset", "not_reset", "gauge"];
@@ -159,27 +160,6 @@ impl PyHistogram {
     fn __repr__(&self) -> String {
         let numbers = self.0.numbers();
         format!("Histogram(schema={}, count={}, sum={}, buckets={:?})", self.0.schema, numbers.count, self.0.sum, self.buckets())
-    }
-}
-
-/// Histograms of a selection, by number.
-#[pyclass(frozen, name = "Histograms", module = "bellbuoy._core")]
-pub struct PyHistograms(pub Vec<Arc<Histogram>>);
-
-#[pymethods]
-impl PyHistograms {
-    #[new]
-    fn new(histograms: Vec<PyRef<'_, PyHistogram>>) -> PyHistograms {
-        PyHistograms(histograms.iter().map(|h| h.0.clone()).collect())
-    }
-
-    fn __len__(&self) -> usize {
-        self.0.len()
-    }
-
-    fn __getitem__(&self, number: usize) -> PyResult<PyHistogram> {
-        let found = self.0.get(number).cloned();
-        found.map(PyHistogram).ok_or_else(|| PyIndexError::new_err(format!("there is no histogram {number}")))
     }
 }
 

@@ -94,7 +94,7 @@ async def query(parts: Parts, request: web.Request) -> web.Response:
         parts,
         request,
         parameters,
-        lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled, histograms=True),
+        lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled),
     )
 
 
@@ -125,7 +125,7 @@ async def query_range(parts: Parts, request: web.Request) -> web.Response:
         parts,
         request,
         parameters,
-        lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled, histograms=True),
+        lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled),
     )
 
 
