@@ -15,7 +15,7 @@ from bellbuoy._core import LabelSets
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import Value
 from bellbuoy.promql.errors import TOO_MANY, ExecutionError, InvalidQuery, QueryCanceled, QueryTimeout
-from bellbuoy.promql.evaluator import Evaluator, Query, Queryable
+from bellbuoy.promql.evaluator import Evaluator, Query, Queryable, SharedValues
 from bellbuoy.promql.nodes import Expr, MatrixSelector, bare_selectors, unwrap
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.rates import extended_samples
@@ -64,13 +64,19 @@ class Engine:
         at_ms: int,
         *,
         cancelled: Event | Callable[[], bool] | None = None,
+        expr: Expr | None = None,
+        shared: SharedValues | None = None,
     ) -> QueryResult:
-        """The query's value at one time. Raises QueryError."""
-        expr = parse(query)
+        """The query's value at one time. Raises QueryError.
+
+        Who asks the same again and again gives what `parse` made of it as `expr`, and who asks much at one time may
+        share values between queries.
+        """
+        expr = parse(query) if expr is None else expr
         _check_time(at_ms)
         times = np.array([at_ms], np.int64)
         annotations = Annotations(query)
-        value = self._evaluate(expr, times, 0, annotations, cancelled)
+        value = self._evaluate(expr, times, 0, annotations, cancelled, shared=shared)
         return _result(expr, value, times, annotations)
 
     def range(
@@ -114,6 +120,8 @@ class Engine:
         annotations: Annotations,
         cancelled: Event | Callable[[], bool] | None,
         end_ms: int | None = None,
+        *,
+        shared: SharedValues | None = None,
     ) -> Value:
         options = self._options
         query = Query(
@@ -128,6 +136,7 @@ class Engine:
             check=_checker(cancelled, options.timeout_seconds),
             bare=bare_selectors(expr),
             recorder=self._recorder,
+            shared=shared,
         )
         try:
             return Evaluator(query, times).evaluate(expr)

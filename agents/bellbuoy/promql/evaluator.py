@@ -66,6 +66,14 @@ class Queryable(Protocol):
         ...
 
 
+class SharedValues(Protocol):
+    """What several queries at the same time have in common, so that it is evaluated once."""
+
+    def value(self, expr: Expr, make: Callable[[], Value]) -> Value:
+        """The expression's value: one that another query left, or what `make` gives."""
+        ...
+
+
 @dataclass(frozen=True)
 class Query:
     """What stays the same while one query is evaluated."""
@@ -85,6 +93,8 @@ class Query:
     """The selectors, by their `id`, of whose histograms nobody will look at the buckets."""
     recorder: Recorder | None = None
     """Writes down what each node took, if that was asked for."""
+    shared: SharedValues | None = None
+    """Of an instant query only."""
 
 
 class Evaluator:
@@ -99,6 +109,12 @@ class Evaluator:
 
     def evaluate(self, expr: Expr) -> Value:
         """The expression's value at every step."""
+        shared = self.query.shared
+        if shared is None or len(self.times) != 1 or self.times[0] != self.query.start:
+            return self._fresh(expr)
+        return shared.value(expr, lambda: self._fresh(expr))
+
+    def _fresh(self, expr: Expr) -> Value:
         self.query.check()
         steps = len(self.times)
         if steps > 1 and _is_invariant(expr):

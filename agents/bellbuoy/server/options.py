@@ -269,6 +269,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rule groups that are evaluated at the same time (default: %(default)s)",
     )
     add(
+        "--rules.max-concurrent-evals",
+        dest="rules_beside",
+        type=_count_or_none,
+        default=rules.concurrent_evaluations,
+        metavar="N",
+        help="rules of one group that do not need each other and are evaluated beside it, of all groups together; "
+        "0 is one after the other (default: %(default)s)",
+    )
+    add(
+        "--rules.shared-samples",
+        dest="rules_shared",
+        type=_count_or_none,
+        default=rules.shared_samples,
+        metavar="N",
+        help="samples that the rules of a group may hold in common in an evaluation, so that equal parts of their "
+        "expressions are evaluated once; 0 is none (default: %(default)s)",
+    )
+    add(
         "--rules.alert.resend-delay",
         dest="rules_resend",
         type=_seconds,
@@ -349,6 +367,8 @@ def options(args: argparse.Namespace) -> Options:
             for_outage_tolerance_seconds=args.rules_tolerance,
             for_grace_seconds=args.rules_grace,
             concurrency=args.rules_concurrency,
+            concurrent_evaluations=args.rules_beside,
+            shared_samples=args.rules_shared,
             external_url=args.external_url.rstrip("/"),
         ),
         notify_queue=args.notify_queue,
@@ -374,6 +394,7 @@ _FLAG_NAMES = {
     "query_concurrency": "query.max-concurrency", "query_timeout": "query.timeout",
     "query_lookback": "query.lookback-delta", "query_max_samples": "query.max-samples",
     "query_max_result": "query.max-result-size", "rules_concurrency": "rules.max-concurrency",
+    "rules_beside": "rules.max-concurrent-evals", "rules_shared": "rules.shared-samples",
     "rules_resend": "rules.alert.resend-delay", "rules_tolerance": "rules.alert.for-outage-tolerance",
     "rules_grace": "rules.alert.for-grace-period", "notify_queue": "alertmanager.notification-queue-capacity",
 }  # fmt: skip

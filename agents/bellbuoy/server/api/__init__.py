@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bellbuoy.server.api import (
     admin,
+    backtest,
     cardinality,
     features,
     nodes,
@@ -65,6 +66,7 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     ("/admin/tsdb/delete_series", ("POST", "PUT"), admin.delete_series),
     ("/admin/tsdb/clean_tombstones", ("POST", "PUT"), admin.clean_tombstones),
     ("/admin/tsdb/snapshot", ("POST", "PUT"), admin.snapshot),
+    ("/bellbuoy/backtest", BOTH, backtest.backtest),
     ("/bellbuoy/nodes", GET, nodes.nodes),
     ("/bellbuoy/queries", GET, queries.costs),
 )

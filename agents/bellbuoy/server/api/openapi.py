@@ -57,6 +57,14 @@ PARAMETERS: dict[str, str] = {
     "sort_dir": "asc or dsc",
     "batch_size": "results in a line of the answer",
     "label": "the name of a label",
+    "rule": "a rule as in a rule file, YAML or JSON",
+    "expr": "the rule's expression, where there is no rule",
+    "alert": "the rule's name",
+    "record": "the recording rule's name",
+    "for": "how long it must hold before it fires",
+    "keep_firing_for": "how long it goes on firing",
+    "interval": "the time from one evaluation to the next; 1m unless told",
+    "query_offset": "how far behind rules look",
     "order": "cpu, time, samples or count",
 }
 _QUERY = ("timeout", "limit", "lookback_delta", "stats", "explain", "extra_filters[]")
@@ -91,6 +99,10 @@ OF_PATH: dict[str, tuple[str, ...]] = {
     "/read": ("extra_filters[]",),
     "/admin/tsdb/delete_series": ("match[]", "start", "end", "extra_filters[]"),
     "/admin/tsdb/snapshot": ("skip_head",),
+    "/bellbuoy/backtest": (
+        "rule", "expr", "alert", "record", "for", "keep_firing_for", "start", "end", "interval", "query_offset", "limit",
+        "timeout", "extra_filters[]",
+    ),
     "/bellbuoy/nodes": ("extra_filters[]",),
     "/bellbuoy/queries": ("order", "limit"),
 }  # fmt: skip
