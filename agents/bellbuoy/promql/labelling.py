@@ -11,7 +11,7 @@ from bellbuoy.labels import Matcher, is_legacy_label_name
 from bellbuoy.promql.errors import ExecutionError
 from bellbuoy.promql.lexer import quote
 from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, unwrap
-from bellbuoy.promql.values import Ints, Vector, merge_equal
+from bellbuoy.promql.values import METADATA, Ints, Vector, merge_equal
 
 _RUN = re.compile(r"\d+|\D+")
 
@@ -95,7 +95,7 @@ def labels_of_absent(call: Call) -> dict[str, str]:
     labels: dict[str, str] = {}
     seen: set[str] = set()
     for matcher in selector.matchers:
-        if matcher.name == "__name__":
+        if matcher.name in METADATA:
             continue
         if _pins(matcher) and matcher.name not in seen:
             labels[matcher.name] = matcher.value
