@@ -144,7 +144,7 @@ def run(ev: Evaluator, windows: Windows, kernel: Kernel, *, drop_name: bool = Tr
         values, present = kernel.whole(windows, ev.query.check)
     else:
         values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
-        for block in windows.blocks():
+        for block in windows.blocks() if len(samples.timestamps) else ():
             ev.query.check()
             values[block.rows], present[block.rows] = kernel(block)
     result = Vector(samples.labels, values, present, names)
