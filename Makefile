@@ -137,6 +137,18 @@ bench-growth: $(READY) ## cost a sample of scraping and storing at 10 k, 100 k a
 	$(PYTHON) -m bench.ingest --series 10000 --series 100000 --series 1000000
 	$(PYTHON) -m bench.storage --input shared --series 10000 --series 100000 --series 1000000
 
+.PHONY: bench-lateness
+bench-lateness: $(READY) ## how late scrapes are while four clients ask for what takes seconds (two minutes)
+	$(PYTHON) -m bench.lateness
+
+.PHONY: bench-rules
+bench-rules: $(READY) ## time of an evaluation of 1,000 rules over 100,000 series, against Prometheus 3.16
+	$(PYTHON) -m bench.rules
+
 .PHONY: bench-storage
 bench-storage: $(READY) ## memory, disk, log, restart and reading of the storage, against Prometheus 3.16
 	$(PYTHON) -m bench.storage
+
+.PHONY: bench-query
+bench-query: $(READY) ## time and memory of queries over HTTP, against Prometheus 3.16
+	$(PYTHON) -m bench.query

@@ -80,6 +80,14 @@ class Process:
         """Memory in RAM, mapped files included."""
         return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE for pid in self._tree())
 
+    def peak_bytes(self) -> int:
+        """The most memory in RAM that it ever had."""
+        total = 0
+        for pid in self._tree():
+            status = Path(f"/proc/{pid}/status").read_text()
+            total += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
+        return total
+
     def _tree(self) -> list[int]:
         found = [self.pid]
         for pid in found:

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,19 @@ class Kind:
     features: tuple[str, ...] = ()
     """Flags that let it store all that it can."""
 
-    def start(self, folder: Path, *, configuration: str, port: int, features: bool = False) -> "Server":
-        """A server with an empty storage; it is ready soon."""
+    def start(
+        self,
+        folder: Path,
+        *,
+        configuration: str,
+        port: int,
+        features: bool = False,
+        storage: Path | None = None,
+        flags: Sequence[str] = (),
+    ) -> "Server":
+        """A server with an empty storage, or on one that is there; it is ready soon."""
         folder.mkdir(parents=True)
-        file, storage = folder / "prometheus.yml", folder / "data"
+        file, storage = folder / "prometheus.yml", storage or folder / "data"
         file.write_text(configuration)
         command = [
             *self.command,
@@ -54,6 +63,7 @@ class Kind:
             f"--{self.storage_flag}={storage}",
             f"--{self.listen_flag}=127.0.0.1:{port}",
             *(self.features if features else ()),
+            *flags,
         ]
         return Server(self, Process(command, log=folder / "log"), f"http://127.0.0.1:{port}", storage)
 

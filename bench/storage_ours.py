@@ -2,7 +2,8 @@
 
 The counterpart of bench/tsdb/main.go: same input, same order, same timestamps, same lines of JSON on standard output.
 `load` appends, compacts, queries, and waits to be killed. `log` only appends, so that all is in the log, and waits to
-be killed; `reopen` opens what is left and asks for all last values.
+be killed; `reopen` opens what is left and asks for all last values. `write` leaves a folder for a server, with all in
+its log or all in blocks.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from bench.storage_input import INTERVAL_MILLISECONDS, STALE_BITS, STRIDE, Recor
 _BLOCK = 2 * 3600 * 1000
 # The server's own thread does it each 30 s.
 _TIDY_EVERY = 2
+# Where only what it leaves counts, every ten minutes of samples will do.
+_TIDY_OFTEN = 40
 _ABSENT = np.uint64(ABSENT_BITS).view(np.float64)
 
 
@@ -106,7 +109,7 @@ def _open(arguments: argparse.Namespace) -> tuple[int, Storage, list[_Target]]:
     for one in recordings:
         one.rows.sum()
     at_start = _memory()["VmRSS"]
-    storage = Storage(arguments.data)
+    storage = Storage(arguments.data, retention_seconds=arguments.retention)
     return at_start, storage, _targets(storage, recordings, count=arguments.targets, shared=arguments.shared)
 
 
@@ -191,18 +194,44 @@ def _reopen(arguments: argparse.Namespace) -> None:
     storage.close()
 
 
+def _write(arguments: argparse.Namespace) -> None:
+    _, storage, targets = _open(arguments)
+    samples = 0
+    for scrape in range(arguments.scrapes):
+        for target in targets:
+            samples += target.scrape(scrape, arguments.start)
+        if scrape % _TIDY_OFTEN == 0:
+            storage.flush()
+            storage.tidy()
+            if arguments.blocks:
+                storage.compact()
+    storage.flush()
+    if arguments.blocks:
+        storage.compact(everything=True)
+    if error := storage.last_error():
+        raise RuntimeError(error)
+    _say("written", samples=samples, blocks=storage.stats()["blocks"])
+    storage.close()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; `python -m bench.storage` calls it."""
-    actions: dict[str, Callable[[argparse.Namespace], None]] = {"load": _load, "log": _log, "reopen": _reopen}
+    actions: dict[str, Callable[[argparse.Namespace], None]] = {
+        "load": _load, "log": _log, "reopen": _reopen, "write": _write,
+    }  # fmt: skip
     parser = argparse.ArgumentParser(prog="python -m bench.storage_ours")
     parser.add_argument("action", choices=actions)
     parser.add_argument("--data", required=True)
     parser.add_argument("--input", type=Path, required=True)
-    parser.add_argument("--metric", required=True)
+    parser.add_argument("--metric", default="")
     parser.add_argument("--targets", type=int, required=True)
     parser.add_argument("--scrapes", type=int, required=True)
     parser.add_argument("--start", type=int, required=True)
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--retention", type=float, default=15 * 86400, help="seconds that samples are kept")
+    parser.add_argument(
+        "--blocks", action="store_true", help="write: all goes into blocks, and nothing stays in the log"
+    )
     parser.add_argument("--shared", action="store_true", help="all targets have the same columns")
     args = parser.parse_args(arguments)
     actions[args.action](args)

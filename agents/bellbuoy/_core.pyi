@@ -306,6 +306,31 @@ class Histograms:
     def variance(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """Estimated from the buckets' middles; its square root is the deviation."""
 
+def encode_histogram_chunks(
+    timestamps: NDArray[np.int64], values: NDArray[np.float64], histograms: Histograms, max_samples: int
+) -> list[tuple[int, int, bytes]]:
+    """A series' histograms as Prometheus's chunks of at most so many: `(encoding, samples, data)` of each.
+
+    Values are those of a Selection: marks of histograms, and stale markers. Raises ValueError when one is neither.
+    """
+
+def decode_histogram_chunk(encoding: int, data: bytes) -> tuple[NDArray[np.int64], NDArray[np.float64], Histograms]:
+    """Timestamps, values and histograms of one of Prometheus's chunks, as a Selection has them.
+
+    A counter's histograms say that none behind the first is a reset, and whether the first is known to be one. Raises
+    ValueError with the reason; no bytes make it fail otherwise.
+    """
+
+def histogram_columns(histograms: Histograms, values: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """The histograms that these values stand for, as arrays: count, sum, schema, zero_threshold, zero_count, is_float,
+    hint (0 unknown, 1 reset, 2 not_reset, 3 gauge), and lists behind each other: those of histogram i are
+    `custom_offsets[i]:custom_offsets[i + 1]` of custom_values; so, too, positive_indexes and positive_counts, and
+    negative ones, of the buckets that are not empty.
+    """
+
+def join_histograms(parts: Sequence[Histograms]) -> Histograms:
+    """All of them in one list."""
+
 @final
 class Writer:
     """A group that rules write to: each append is one evaluation's whole result, and is atomic."""
@@ -512,7 +537,8 @@ class Scraper:
         authorization; no_proxy, None to spare nothing; connect_headers), follow_redirects, enable_compression, accept,
         fallback_format (text, openmetrics or protobuf: of bodies whose Content-Type says none),
         scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb,
-        native_histogram_bucket_limit (0: none), native_histogram_min_bucket_factor (as Prometheus has them).
+        native_histogram_bucket_limit (0: none), native_histogram_min_bucket_factor (as Prometheus has them),
+        start_timestamps (a counter that says when it began gets a zero there).
         targets: url (with params), labels (final), interval_seconds and timeout_seconds (optional overrides),
         scrape_native_histograms, always_scrape_classic_histograms, convert_classic_histograms_to_nhcb (so, too),
         every_second (bool: scrape each second, as pods of Jobs), terminating (bool: scrape at once and each second
@@ -554,16 +580,40 @@ def read_exposition(
 def spared_by_no_proxy(no_proxy: str, host: str, port: int) -> bool:
     """Whether `no_proxy` says to reach the host without a proxy; this machine always is."""
 
+def window_function(
+    function: str,
+    offsets: NDArray[np.int64],
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float64],
+    ends: NDArray[np.int64],
+    range_ms: int,
+    first: int,
+    out: NDArray[np.float64],
+    present: NDArray[np.bool_],
+) -> None:
+    """A function of each window `end - range_ms < t <= end`, by its name in PromQL; "" is the newest fresh value.
+
+    Of the series from `first` on, as many as `out` and `present` [series, steps] have rows; both must be zeros.
+    """
+
+def aggregate_groups(
+    operator: str, groups: NDArray[np.int64], count: int, values: NDArray[np.float64], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """sum, avg, count, min, max or group of the rows of each group, of which there are `count`; [groups, steps]."""
+
 def matrix_json(
     labels: LabelSets,
     times: NDArray[np.int64],
     values: NDArray[np.float64],
     present: NDArray[np.bool_],
     histograms: Histograms | None = None,
+    *,
+    kind: str = "",
 ) -> bytes:
     """`[{"metric":{…},"values":[[t,"v"],…],"histograms":[[t,{…}],…]},…]` of a range query.
 
-    Values and present are [series, steps]. Empty series are left out, and so is each list that is empty.
+    Values and present are [series, steps]. Empty series are left out, and so is each list that is empty. With a `kind`
+    it is the whole result, `{"resultType":"KIND","result":[…]}`.
     """
 
 def vector_json(
@@ -577,5 +627,7 @@ def samples_json(
     timestamps: NDArray[np.int64],
     values: NDArray[np.float64],
     histograms: Histograms | None = None,
+    *,
+    kind: str = "",
 ) -> bytes:
     """The same as `matrix_json` of a range vector, as a Selection holds it."""

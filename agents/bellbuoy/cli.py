@@ -31,6 +31,7 @@ PARTS: dict[str, tuple[str, str, str]] = {
     "pushgateway": ("bellbuoy.pushgateway", "pushgateway", "takes metrics from jobs too short to be scraped"),
     "node-exporter": ("bellbuoy.node_exporter", "node-exporter", "exports this machine's figures"),
     "tsdb": ("bellbuoy.tsdb_tools", "server", "looks into a data folder, exports, imports and archives its samples"),
+    "rules": ("bellbuoy.rules_tools", "server", "checks rule files, runs their tests, tries rules on stored history"),
     "operator": ("bellbuoy_operator", "operator", "watches custom resources and pods, runs stacks on Kubernetes"),
 }
 

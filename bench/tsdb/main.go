@@ -2,7 +2,8 @@
 //
 // It is the peer of bench/storage_ours.py: same input, same order, same timestamps, same lines of JSON on standard
 // output. `load` appends, compacts, queries, and waits to be killed. `log` only appends, so that all is in the log, and
-// waits to be killed; `reopen` opens what is left and asks for all last values.
+// waits to be killed; `reopen` opens what is left and asks for all last values. `write` leaves a folder for a server, with
+// all in its log or all in blocks.
 package main
 
 import (
@@ -135,9 +136,10 @@ func (t *target) scrape(ctx context.Context, db *tsdb.DB, at int64, row []float6
 }
 
 // As cmd/prometheus/main.go sets them by default.
-func open(folder string) (*tsdb.DB, error) {
+func open(folder string, keep time.Duration) (*tsdb.DB, error) {
 	debug.SetGCPercent(75)
 	options := tsdb.DefaultOptions()
+	options.RetentionDuration = keep.Milliseconds()
 	options.WALCompression = compression.Snappy
 	options.HeadChunksWriteQueueSize = 0
 	options.MaxBlockDuration = options.RetentionDuration / 10
@@ -263,6 +265,8 @@ type arguments struct {
 	data, input, metric      string
 	targets, scrapes, repeat int
 	start                    int64
+	retention                time.Duration
+	blocks                   bool
 }
 
 // begin gives memory before it, the empty storage, and its targets.
@@ -279,7 +283,7 @@ func begin(a arguments) (atStart int, db *tsdb.DB, targets []*target, err error)
 	}
 	_ = touched
 	atStart = memory()["VmRSS"]
-	if db, err = open(a.data); err != nil {
+	if db, err = open(a.data, a.retention); err != nil {
 		return 0, nil, nil, err
 	}
 	targets = make([]*target, a.targets)
@@ -385,7 +389,7 @@ func load(ctx context.Context, a arguments) error {
 
 func reopen(ctx context.Context, a arguments) error {
 	began, beganProcessor := time.Now(), processor()
-	db, err := open(a.data)
+	db, err := open(a.data, a.retention)
 	if err != nil {
 		return err
 	}
@@ -402,6 +406,44 @@ func reopen(ctx context.Context, a arguments) error {
 	return nil
 }
 
+func write(ctx context.Context, a arguments) error {
+	_, db, targets, err := begin(a)
+	if err != nil {
+		return err
+	}
+	samples := 0
+	for k := range a.scrapes {
+		for _, t := range targets {
+			count, err := t.scrape(ctx, db, a.start+int64(k)*interval+t.offset, t.recording.row(t.phase+k*secondsRow))
+			if err != nil {
+				return err
+			}
+			samples += count
+		}
+		if k%tidyEvery == 0 {
+			mmapHeadChunks(db.Head())
+			if a.blocks {
+				if err := db.Compact(ctx); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if a.blocks {
+		head := db.Head()
+		for from, last := head.MinTime()/block*block, head.MaxTime(); from <= last; from += block {
+			if err := db.CompactHead(tsdb.NewRangeHeadWithIsolationDisabled(head, from, from+block-1)); err != nil {
+				return err
+			}
+		}
+		if err := db.Compact(ctx); err != nil {
+			return err
+		}
+	}
+	say("written", map[string]any{"samples": samples, "blocks": len(db.Blocks())})
+	return db.Close()
+}
+
 func main() {
 	log.SetFlags(0)
 	var a arguments
@@ -413,9 +455,13 @@ func main() {
 	flags.IntVar(&a.scrapes, "scrapes", 0, "of each target")
 	flags.IntVar(&a.repeat, "repeat", 1, "how often to select")
 	flags.Int64Var(&a.start, "start", 0, "the time of the first row, in milliseconds")
-	actions := map[string]func(context.Context, arguments) error{"load": load, "log": logOnly, "reopen": reopen}
+	flags.DurationVar(&a.retention, "retention", 15*24*time.Hour, "how long samples are kept")
+	flags.BoolVar(&a.blocks, "blocks", false, "write: all goes into blocks, and nothing stays in the log")
+	actions := map[string]func(context.Context, arguments) error{
+		"load": load, "log": logOnly, "reopen": reopen, "write": write,
+	}
 	if len(os.Args) < 2 || actions[os.Args[1]] == nil {
-		log.Fatal("usage: tsdb load|log|reopen --data … --input … (python -m bench.storage runs it)")
+		log.Fatal("usage: tsdb load|log|reopen|write --data … --input … (python -m bench.storage runs it)")
 	}
 	_ = flags.Parse(os.Args[2:])
 	if err := actions[os.Args[1]](context.Background(), a); err != nil {

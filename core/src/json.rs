@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use numpy::ndarray::ArrayView1;
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -10,6 +11,7 @@ use pyo3::types::PyBytes;
 use crate::histogram::python::PyHistograms;
 use crate::histogram::{marked, Histogram};
 use crate::labels::{LabelSets, Labels};
+use crate::promql::threads;
 
 /// Plain decimals from 1e-6 to 1e21, exponents beyond: the form that Prometheus's API gives and clients compare with.
 pub fn push_value(out: &mut Vec<u8>, value: f64) {
@@ -26,6 +28,16 @@ pub fn push_value(out: &mut Vec<u8>, value: f64) {
         }
         return out.extend_from_slice(itoa(value as i64, &mut [0; 20]));
     }
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(value);
+    if !text.bytes().any(|b| b == b'e') {
+        return out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+    }
+    push_far(out, value);
+}
+
+/// A value so large or small that its shortest form has an exponent, here or elsewhere.
+fn push_far(out: &mut Vec<u8>, value: f64) {
     let text = format!("{value:e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -168,23 +180,113 @@ fn push_points(out: &mut Vec<u8>, points: impl Iterator<Item = (i64, f64)> + Clo
     numbers + natives
 }
 
-/// Writes an array of series; `points` writes one series' points and says how many there were.
-fn series(sets: &[Labels], mut points: impl FnMut(usize, &mut Vec<u8>) -> usize) -> Vec<u8> {
-    let mut out = vec![b'['];
-    for (i, labels) in sets.iter().enumerate() {
-        let start = out.len();
-        if start > 1 {
-            out.push(b',');
+/// Points that are worth a thread.
+const POINTS_A_THREAD: usize = 1 << 15;
+
+/// Writes an array of series, in parts that follow each other; `points` writes one series' points and says how many there
+/// were. Large arrays are written by two threads.
+fn series(sets: &[Labels], size: usize, points: impl Fn(usize, &mut Vec<u8>) -> usize + Sync) -> Vec<Vec<u8>> {
+    let part = |range: std::ops::Range<usize>| {
+        let mut out = Vec::new();
+        for i in range {
+            let start = out.len();
+            if start > 0 {
+                out.push(b',');
+            }
+            push_metric(&mut out, &sets[i]);
+            if points(i, &mut out) == 0 {
+                out.truncate(start);
+                continue;
+            }
+            out.push(b'}');
         }
-        push_metric(&mut out, labels);
-        if points(i, &mut out) == 0 {
-            out.truncate(start);
+        out
+    };
+    if threads(size / POINTS_A_THREAD).min(sets.len()) < 2 {
+        return vec![part(0..sets.len())];
+    }
+    let half = sets.len() / 2;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| part(0..half));
+        let second = part(half..sets.len());
+        match first.join() {
+            Ok(first) => vec![first, second],
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The parts as one array, in a result of this kind unless that is empty; the memory is taken once.
+fn array<'py>(py: Python<'py>, kind: &str, mut parts: Vec<Vec<u8>>) -> PyResult<Bound<'py, PyBytes>> {
+    parts.retain(|p| !p.is_empty());
+    let (head, tail) = match kind {
+        "" => ("[".to_string(), "]"),
+        kind => (format!("{{\"resultType\":\"{kind}\",\"result\":["), "]}"),
+    };
+    let between = parts.len().saturating_sub(1);
+    let length = head.len() + parts.iter().map(Vec::len).sum::<usize>() + between + tail.len();
+    PyBytes::new_with(py, length, |bytes| {
+        let mut left = bytes;
+        let mut put = |text: &[u8]| {
+            let (here, rest) = std::mem::take(&mut left).split_at_mut(text.len());
+            here.copy_from_slice(text);
+            left = rest;
+        };
+        put(head.as_bytes());
+        for (i, part) in parts.iter_mut().enumerate() {
+            if i > 0 {
+                put(b",");
+            }
+            put(part);
+            // Large results are not there twice for longer than need be.
+            *part = Vec::new();
+        }
+        put(tail.as_bytes());
+        Ok(())
+    })
+}
+
+/// The numbers of a series that has one value a step.
+fn push_numbers(out: &mut Vec<u8>, times: &Times, values: ArrayView1<'_, f64>, present: ArrayView1<'_, bool>) -> usize {
+    let mut count = 0;
+    out.reserve(times.text.len() + values.len() * 8);
+    for ((step, value), there) in values.iter().enumerate().zip(present) {
+        if !*there {
             continue;
         }
-        out.push(b'}');
+        out.extend_from_slice(if count == 0 { &b",\"values\":["[..] } else { b"," });
+        out.extend_from_slice(times.of(step));
+        push_value(out, *value);
+        out.extend_from_slice(b"\"]");
+        count += 1;
     }
-    out.push(b']');
-    out
+    if count > 0 {
+        out.push(b']');
+    }
+    count
+}
+
+/// What stands before a value at each step.
+struct Times {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Times {
+    fn new(times: impl Iterator<Item = i64>) -> Times {
+        let (mut text, mut ends) = (Vec::new(), vec![0]);
+        for time in times {
+            text.push(b'[');
+            push_time(&mut text, time);
+            text.extend_from_slice(b",\"");
+            ends.push(text.len());
+        }
+        Times { text, ends }
+    }
+
+    fn of(&self, step: usize) -> &[u8] {
+        &self.text[self.ends[step]..self.ends[step + 1]]
+    }
 }
 
 fn check_length(what: &str, got: usize, want: usize) -> PyResult<()> {
@@ -195,7 +297,7 @@ fn check_length(what: &str, got: usize, want: usize) -> PyResult<()> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (labels, times, values, present, histograms = None))]
+#[pyo3(signature = (labels, times, values, present, histograms = None, *, kind = ""))]
 fn matrix_json<'py>(
     py: Python<'py>,
     labels: &LabelSets,
@@ -203,23 +305,29 @@ fn matrix_json<'py>(
     values: PyReadonlyArray2<'py, f64>,
     present: PyReadonlyArray2<'py, bool>,
     histograms: Option<&PyHistograms>,
+    kind: &str,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (times, values, present) = (times.as_array(), values.as_array(), present.as_array());
     check_length("values", values.nrows(), labels.sets.len())?;
     check_length("values' steps", values.ncols(), times.len())?;
     check_length("present", present.len(), values.len())?;
     let histograms = histograms.map_or(&[][..], |h| &h.0);
-    let out = py.detach(|| {
-        series(&labels.sets, |i, out| {
-            let there = times.iter().enumerate().filter(|(step, _)| present[[i, *step]]);
-            push_points(out, there.map(|(step, time)| (*time, values[[i, step]])), histograms)
+    let parts = py.detach(|| {
+        let text = Times::new(times.iter().copied());
+        series(&labels.sets, values.len(), |i, out| {
+            let (values, present) = (values.row(i), present.row(i));
+            if histograms.is_empty() {
+                return push_numbers(out, &text, values, present);
+            }
+            let there = times.iter().zip(values).zip(present).filter(|(_, there)| **there);
+            push_points(out, there.map(|((time, value), _)| (*time, *value)), histograms)
         })
     });
-    Ok(PyBytes::new(py, &out))
+    array(py, kind, parts)
 }
 
 #[pyfunction]
-#[pyo3(signature = (labels, offsets, timestamps, values, histograms = None))]
+#[pyo3(signature = (labels, offsets, timestamps, values, histograms = None, *, kind = ""))]
 fn samples_json<'py>(
     py: Python<'py>,
     labels: &LabelSets,
@@ -227,6 +335,7 @@ fn samples_json<'py>(
     timestamps: PyReadonlyArray1<'py, i64>,
     values: PyReadonlyArray1<'py, f64>,
     histograms: Option<&PyHistograms>,
+    kind: &str,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (offsets, timestamps, values) = (offsets.as_array(), timestamps.as_array(), values.as_array());
     check_length("offsets", offsets.len(), labels.sets.len() + 1)?;
@@ -235,13 +344,13 @@ fn samples_json<'py>(
         return Err(PyValueError::new_err("BUG: an offset is outside of the samples"));
     }
     let histograms = histograms.map_or(&[][..], |h| &h.0);
-    let out = py.detach(|| {
-        series(&labels.sets, |i, out| {
+    let parts = py.detach(|| {
+        series(&labels.sets, values.len(), |i, out| {
             let range = offsets[i] as usize..offsets[i + 1] as usize;
             push_points(out, range.map(|at| (timestamps[at], values[at])), histograms)
         })
     });
-    Ok(PyBytes::new(py, &out))
+    array(py, kind, parts)
 }
 
 #[pyfunction]

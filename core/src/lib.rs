@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod json;
 pub mod labels;
 pub mod pattern;
+pub mod promql;
 pub mod relabel;
 pub mod scrape;
 pub mod tsdb;
@@ -20,7 +21,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     labels::register(m)?;
     pattern::register(m)?;
     histogram::python::register(m)?;
+    histogram::exports::register(m)?;
     json::register(m)?;
+    promql::python::register(m)?;
     relabel::register(m)?;
     scrape::register(m)?;
     tsdb::python::register(m)?;

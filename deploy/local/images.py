@@ -53,6 +53,10 @@ class Part:
     name: str
     extra: str = ""
     """The extra of pyproject.toml that says what it needs."""
+    more: str = ""
+    """Another extra, in a layer of its own."""
+    command: str = ""
+    """What it runs; its name when empty."""
     packages: tuple[str, ...] = ("agents/bellbuoy",)
     """Our own packages in it."""
 
@@ -65,6 +69,7 @@ PARTS = {
     part.name: part
     for part in (
         Part("server", extra="server"),
+        Part("server-archive", extra="server", more="parquet", command="server"),
         Part("alertmanager", extra="alertmanager"),
         Part("pushgateway", extra="pushgateway"),
         Part("node-exporter", extra="node-exporter"),
@@ -107,11 +112,12 @@ def _image(folder: Path, part: Part, *, base: Layer, common: Layer, own: Mapping
             shutil.copy(SAMPLE_APP, staging)
             layers.append(_own_layer(folder, "sample-app", staging, site="app"))
         return Image(name=part.image, layers=layers, entrypoint=["python3", "/app/sample_app.py"], user=USER)
-    extra = _requirements(part.extra)
-    if len(extra) > len(_requirements("")):
-        layers.append(_packages(folder, extra, below=common))
+    for extra in (part.extra, part.more):
+        requirements = _requirements(extra)
+        if len(requirements) > len(_requirements("")):
+            layers.append(_packages(folder, requirements, below=common))
     layers.extend(own[package] for package in part.packages)
-    entrypoint = ["python3", "-m", "bellbuoy", part.name]
+    entrypoint = ["python3", "-m", "bellbuoy", part.command or part.name]
     return Image(name=part.image, layers=layers, entrypoint=entrypoint, user=USER, environment=["PYTHONUNBUFFERED=1"])
 
 

@@ -13,7 +13,7 @@ import aiohttp
 from prometheus_client import Counter, Histogram
 
 from bellbuoy.logs import fields
-from bellbuoy.resources import MonitoringStack, SecretUse, selected_secret_uses
+from bellbuoy.resources import MonitoringStack, SecretUse, secret_uses, selected_secret_uses
 from bellbuoy.resources.binding import bound_expression
 from bellbuoy.resources.selection import Refusal
 from bellbuoy_operator import cluster as kinds
@@ -247,7 +247,7 @@ class StackTask:
 
     async def _secrets(self, stack: MonitoringStack) -> Object:
         selection = self.configuration.selection
-        uses = frozenset() if selection is None else selected_secret_uses(selection)
+        uses = secret_uses(stack) | (frozenset() if selection is None else selected_secret_uses(selection))
         copies = await gather_secrets(self.tools.cluster, uses)
         self._secret_refusals = copies.refusals
         return secret_copies(stack, copies.values)

@@ -185,12 +185,17 @@ def word_of_stack(facts: Facts, *, workloads: Sequence[Owned], version: str, rec
         "version": version,
         "lastError": reconcile_error,
     }
+    refused = [facts.secret_refusals[use] for use in sorted(secret_uses(facts.stack)) if use in facts.secret_refusals]
     if facts.observation.pools is not None:
         values["up"] = sum(pool.up for pool in facts.observation.pools.values())
         known = [pool.series for pool in facts.observation.pools.values() if pool.series is not None]
         values["series"] = sum(known) if known else None
     if reconcile_error:
         applied = Condition("Reconciled", False, "ApplyFailed", reconcile_error)
+    elif refused:
+        # What it is for fails by itself; the server runs on.
+        applied = Condition("Reconciled", False, refused[0].reason, refused[0].message)
+        values["lastError"] = refused[0].message
     else:
         applied = Condition("Reconciled", True, "Applied", "all its objects are as they should be")
     if waiting:

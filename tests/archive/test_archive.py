@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
 
@@ -19,7 +20,7 @@ from bellbuoy.archive.options import ArchiveOptions
 from bellbuoy.archive.progress import Progress
 from bellbuoy.archive.store import FolderStore
 from bellbuoy.promql import Engine
-from bellbuoy.tsdb import StorageError
+from bellbuoy.tsdb import Histogram, LabelSets, StorageError
 from bellbuoy.tsdb_tools.errors import DamagedError
 from tests.archive.conftest import HOUR, START, Source, archive, read_archive
 from tests.tsdb_tools.conftest import tsdb
@@ -262,3 +263,23 @@ def test_two_archives_of_one_folder_do_not_know_of_each_other(source: Source, tm
         Archiver(ArchiveOptions(f"file://{tmp_path / name}"), source.folder).run(source.storage, Progress("archive"))
         source.rows(3 if name == "a" else 5, 5 if name == "a" else 7)
     assert files(tmp_path / "a") == files(tmp_path / "b")[: len(files(tmp_path / "a"))]
+
+
+def test_native_histograms_are_archived_too_be_they_late_or_not(source: Source, tmp_path: Path) -> None:
+    def put(hour: float) -> None:
+        at = START + round(hour * HOUR)
+        histogram = Histogram(schema=0, count=3, sum=1.5, positive_spans=[(1, 1)], positive_buckets=[3])
+        labels = LabelSets.from_dicts([{"__name__": "distribution", "of": "h"}])
+        assert source.storage.append_histograms(labels, np.array([at]), [histogram]) == 1
+        source.written["distribution", "h", at] = 1
+
+    put(0.5)
+    source.rows(0, 7)
+    archive(source, f"file://{tmp_path / 'out'}")
+    put(1.2)
+    source.late(0.3)
+    archive(source, f"file://{tmp_path / 'out'}")
+    assert read_archive(tmp_path / "out") == source.finished()
+    counts = pl.scan_parquet(f"{tmp_path / 'out'}/*.parquet").filter(pl.col("__name__") == "distribution")
+    found = counts.select(pl.col("value").is_null(), pl.col("histogram").struct.field("count")).collect().rows()
+    assert found == [(True, 3.0)] * 2

@@ -205,6 +205,14 @@ def test_a_body_without_a_type_fails_or_falls_back(exporter: Exporter, storage: 
     eventually(lambda: "data does not end with # EOF" in only(scraper)["last_error"])
 
 
+def test_protobuf_is_asked_for_first_where_beginnings_are_wanted() -> None:
+    accept = ScrapeConfig.model_validate({"job_name": "j"}).settings(None, start_timestamps=True)["accept"]
+    assert accept.startswith("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;")
+    said = {"job_name": "j", "scrape_protocols": ["PrometheusText0.0.4"]}
+    accept = ScrapeConfig.model_validate(said).settings(None, start_timestamps=True)["accept"]
+    assert accept.startswith("text/plain;version=0.0.4")
+
+
 def test_the_accept_header_is_that_of_prometheus() -> None:
     def check(want: str, **fields: object) -> None:
         config = ScrapeConfig.model_validate({"job_name": "j", **fields})

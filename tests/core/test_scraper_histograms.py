@@ -85,6 +85,32 @@ def test_histograms_end_in_stale_markers(exporter: Exporter, storage: Storage, s
     assert counts(storage, "h")[-1] == counts(storage, "other")[-1] == "stale"
 
 
+def test_histograms_that_a_change_of_settings_takes_away_end(
+    exporter: Exporter, storage: Storage, scraper: Scraper
+) -> None:
+    classic = double(2, 1.0) + message(3, double(2, 1.0) + number(1, 1))
+    body = family("h", "histogram", metric("histogram", native([1, 2]) + classic), metric("histogram", native([2]), {"x": "y"}))
+    exporter.body = body + one("timed", 1, time_ms=START_MS)
+    tracked = {**NATIVE, "track_timestamps_staleness": True}
+    scraper.set_pool("p", settings(**tracked), [target(exporter)])
+    eventually(lambda: counts(storage, "h", x="") and counts(storage, "timed"))
+    # As it is for numbers, whether a histogram is now a classic one or relabeled.
+    rules = [{"action": "labeldrop", "regex": "x"}]
+    scraper.set_pool("p", settings(**tracked, metric_relabel_configs=rules), [target(exporter)])
+    eventually(lambda: counts(storage, "h", x="y")[-1] == "stale")
+    assert "stale" not in counts(storage, "h", x="") and "stale" not in counts(storage, "timed")
+    scraper.set_pool("p", settings(), [target(exporter)])
+    eventually(lambda: counts(storage, "h", x="")[-1] == counts(storage, "timed")[-1] == "stale")
+    assert counts(storage, "h", x="y").count("stale") == 1
+    # A change that takes nothing away ends nothing.
+    scraper.set_pool("p", settings(**NATIVE), [target(exporter)])
+    eventually(lambda: counts(storage, "h", x="")[-1] == 3.0)
+    scraper.set_pool("p", settings(**NATIVE, sample_limit=100), [target(exporter)])
+    before = len(counts(storage, "h", x=""))
+    eventually(lambda: len(counts(storage, "h", x="")) > before + 1)
+    assert counts(storage, "h", x="").count("stale") == 1
+
+
 def test_relabeling_and_limits_know_histograms(exporter: Exporter, storage: Storage, scraper: Scraper) -> None:
     exporter.body = family("h", "histogram", *(metric("histogram", native([1, 1, 1, 1]), {"x": x}) for x in "abc"))
     rules = [

@@ -3,6 +3,7 @@
 Write them anew with `BELLBUOY_WRITE_GOLDEN=1 python -m pytest tests/operator/test_builders.py`, read the difference.
 """
 
+import argparse
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bellbuoy.archive import ArchiveOptions, add_archive_arguments, archive_options
 from bellbuoy_operator.builders import Images, Settings, kubelet_binding, secret_copies, stack_objects
 from tests.resources.objects import resource
 
@@ -34,6 +36,15 @@ SPECS: dict[str, dict[str, Any]] = {
         "nodeExporter": {"tolerations": [], "resources": {"limits": {"memory": "64Mi"}}},
         "alertmanager": {"storage": {"size": "1Gi"}, "externalUrl": "https://example.org/alerts/"},
         "pushgateway": {"storage": {"size": "1Gi", "storageClass": "fast"}},
+        "archive": {
+            "s3": {
+                "bucket": "metrics",
+                "prefix": "prod/main",
+                "endpoint": "https://minio.storage.svc:9000/",
+                "region": "eu-central-1",
+                "credentials": {"name": "s3", "key": "credentials"},
+            }
+        },
         "kubelet": {"cadvisor": False},
     },
     "server-only": {
@@ -73,6 +84,26 @@ def test_every_pod_is_confined(name: str) -> None:
         hosts = [volume for volume in pod["volumes"] if "hostPath" in volume]
         assert bool(hosts) == (one["kind"] == "DaemonSet")
         assert all(mount["readOnly"] for mount in container["volumeMounts"] if mount["name"] == "host")
+
+
+def test_an_archive_is_what_the_servers_flags_say() -> None:
+    def check(archive: dict[str, Any], want: ArchiveOptions) -> None:
+        stack = resource("MonitoringStack", "main", {"archive": archive})
+        (server,) = [one for one in stack_objects(stack, SETTINGS) if one["kind"] == "StatefulSet"]
+        (container,) = server["spec"]["template"]["spec"]["containers"]
+        assert container["image"].endswith("/server-archive:1.0")
+        said = [one for one in container["args"] if one.startswith("--storage.archive")]
+        parser = argparse.ArgumentParser()
+        add_archive_arguments(parser.add_argument, prefix="--storage.archive.", required=False)
+        assert archive_options(parser.parse_args(said)) == want
+
+    check({"folder": "parquet"}, ArchiveOptions("file:///data/archive/parquet"))
+    check({"s3": {"bucket": "all-of-it"}}, ArchiveOptions("s3://all-of-it/shop/main"))
+    keys = Path("/var/run/bellbuoy/secrets/shop.s3.credentials-d6cb01f4a65c")
+    check(
+        {**SPECS["full"]["archive"]},
+        ArchiveOptions("s3://metrics/prod/main", "https://minio.storage.svc:9000", "eu-central-1", keys),
+    )
 
 
 def test_building_twice_gives_the_same() -> None:

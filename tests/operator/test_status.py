@@ -183,3 +183,18 @@ async def test_a_secret_is_copied_only_where_its_label_allows_it(operator: Runni
     await status_of(operator, "scrapetarget", "web", "Accepted", "Taken")
     data = (await operator.get("secret", "main-secrets"))["data"]
     assert list(data.values()) == ["aHVzaA=="]
+
+
+async def test_the_keys_to_a_stacks_archive_are_copied_and_their_lack_is_told(operator: Running) -> None:
+    archive = {"archive": {"s3": {"bucket": "metrics", "credentials": {"name": "s3", "key": "credentials"}}}}
+    await operator.apply(resource("MonitoringStack", "main", archive))
+    status = await status_of(operator, "monitoringstack", "main", "Reconciled", "SecretNotFound")
+    assert "s3 does not exist: make it" in status["lastError"]
+    await operator.kubectl("create", "secret", "generic", "s3", "--from-literal=credentials=[default]")
+    await operator.kubectl("label", "secret", "s3", "bellbuoy.io/allow=true")
+    await operator.apply(resource("MonitoringStack", "main", {**archive, "scrapeInterval": "10s"}))
+    await status_of(operator, "monitoringstack", "main", "Reconciled", "Applied")
+    (file,) = (await operator.get("secret", "main-secrets"))["data"]
+    server = await operator.get("statefulset", "main-server")
+    (container,) = server["spec"]["template"]["spec"]["containers"]
+    assert f"--storage.archive.credentials-file=/var/run/bellbuoy/secrets/{file}" in container["args"]

@@ -117,7 +117,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "ScrapeTarget": {"pods": {"selector": {"matchLabels": {"app": "web"}}}},
     "AlertRule": {"expr": "up == 0"},
     "RecordingRule": {"record": "a:b:c", "expr": "up"},
-    "MonitoringStack": {},
+    "MonitoringStack": {"archive": {"s3": {"bucket": "a.b-c", "prefix": "a/b.c_d", "endpoint": "http://minio:9000"}}},
     "AlertReceiver": {"slack": {"webhook": {"name": "slack", "key": "url"}}},
 }
 PODS = GOOD["ScrapeTarget"]
@@ -210,6 +210,26 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     *(
         ("MonitoringStack", {"alertmanager": {"externalUrl": url}}, "spec.alertmanager.externalUrl", "or has a query")
         for url in ("https://", "ftp://a/", "https://a/?b", "https://a/#b", "https://a b/", "/alerts")
+    ),
+    *(
+        (
+            "MonitoringStack",
+            {"archive": archive},
+            "spec.archive",
+            "exactly one of folder and s3: remove one, or add one",
+        )
+        for archive in ({}, {"folder": "a", "s3": {"bucket": "abc"}})
+    ),
+    ("MonitoringStack", {"archive": {"folder": "../x"}}, "spec.archive.folder", "folder is no plain name"),
+    *(
+        ("MonitoringStack", {"archive": {"s3": {"bucket": "abc", field: value}}}, f"spec.archive.s3.{field}", cure)
+        for field, value, cure in (
+            ("bucket", "a_b", "bucket is no bucket's name"),
+            ("prefix", "a/../b", "prefix is no path"),
+            ("endpoint", "https://key@minio", "endpoint is no http or https URL of a host"),
+            ("endpoint", "minio:9000", "endpoint is no http or https URL of a host"),
+            ("region", "Frankfurt am Main", "region is no region"),
+        )
     ),
     ("MonitoringStack", {"selects": {"namespaces": {"from": "Selector"}}}, "spec.selects.namespaces", "do not fit"),
     ("MonitoringStack", {"selects": {"namespaces": {"from": "x"}}}, "spec.selects.namespaces.from", '"Own", "All"'),

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from bellbuoy.rules import AlertingRule, RuleConfig, format_alert_value
-from bellbuoy.rules.alerting import Restored, TemplateContext, restored_start
+from bellbuoy.rules.alerting import TemplateContext
 from bellbuoy.rules.recording import RuleError
+from bellbuoy.rules.restoring import Restored, restored_start
 
 CONTEXT = TemplateContext({"cluster": "c"}, "http://buoy", lambda _: [])
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bellbuoy._core import Histogram, LabelSets
+from bellbuoy.promql import Engine, QueryResult
 from bellbuoy.rules import Alert, AlertingRule, RuleManager, RuleOptions, load_groups
+from bellbuoy.tsdb import Histogram, LabelSets
 from tests.rules.conftest import Store, until
 
 START = 1_700_000_000.0
@@ -43,6 +44,12 @@ class Running:
         self.now = at
         for group in self.manager.groups():
             group.evaluate(at)
+
+    def alerting(self, name: str) -> AlertingRule:
+        """The alert's rule."""
+        states = [state.rule for group in self.manager.groups() for state in group.rules if state.name == name]
+        assert isinstance(states[0], AlertingRule)
+        return states[0]
 
     def health(self) -> dict[str, tuple[str, str]]:
         return {
@@ -94,27 +101,6 @@ async def test_a_recorded_series_is_there_for_the_next_rule_and_ends_stale(store
     running.evaluate(START + 400)  # up is older than the lookback: nothing is recorded
     assert store.get("job:up:sum", START + 401) == {}
     assert running.health() == {"job:up:sum": ("ok", ""), "double": ("ok", "")}
-
-
-async def test_of_native_histograms_rules_record_no_mark_and_alerts_fire(store: Store, make: Make) -> None:
-    running = make(store)
-    await running.load(
-        rules(
-            "{record: all, expr: \"{__name__=~'up|latency'}\"}",
-            '{record: "latency:count", expr: "histogram_count(sum(latency))"}',
-            '{alert: Slow, expr: "latency", annotations: {value: "{{ $value }}"}}',
-        )
-    )
-    await quiet()
-    store.put(START + 10, 1, name="up")
-    histogram = Histogram(schema=0, count=4.0, sum=5.0, positive_spans=[(0, 2)], positive_buckets=[1.0, 3.0])
-    at = np.array([round((START + 10) * 1000)])
-    store.storage.append_histograms(LabelSets.from_dicts([{"__name__": "latency"}]), at, [histogram])
-    running.evaluate(START + 10)
-    assert store.get("all", START + 10) == {"__name__=all": 1}
-    assert store.get("latency:count", START + 10) == {"__name__=latency:count": 4}
-    assert store.get('ALERTS{alertname="Slow"}', START + 10) == {"__name__=ALERTS,alertname=Slow,alertstate=firing": 1}
-    assert set(running.health().values()) == {("ok", "")}
 
 
 async def test_a_rule_that_fails_does_not_touch_the_others(store: Store, make: Make) -> None:
@@ -230,3 +216,117 @@ async def test_the_task_evaluates_by_itself_and_its_query_may_look_back(store: S
     await until(lambda: bool(store.get("old", time.time())))
     await manager.stop()
     assert store.get("old", time.time()) == {"__name__=old": 5}
+
+
+async def test_samples_and_alerts_lie_at_the_time_that_was_asked_for(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(
+        "groups: [{name: g, interval: 1h, query_offset: 30s, labels: {team: t}, rules: ["
+        '{record: r, expr: "up", labels: {a: b}}, {alert: A, expr: "up == 1", labels: {who: "{{ $labels.job }}"}}]}]'
+    )
+    await quiet()
+    store.put(START + 65, 1, name="up", job="j")
+    running.evaluate(START + 100)
+    assert store.get("timestamp(r)", START + 100) == {"a=b,job=j,team=t": START + 70}
+    assert store.get('timestamp(ALERTS{team="t",who="j"})', START + 100) == {
+        "alertname=A,alertstate=firing,job=j,team=t,who=j": START + 70
+    }
+
+
+async def test_independent_rules_may_go_side_by_side(store: Store, make: Make) -> None:
+    running = make(store, concurrent_evaluations=3)
+    await running.load(
+        rules(
+            *(f'{{record: r{i}, expr: "up + {i}"}}' for i in range(20)),
+            '{record: last, expr: "count({__name__=~\\"r.+\\"})"}',
+        )
+    )
+    await quiet()
+    store.put(START + 10, 1, name="up", job="j")
+    running.evaluate(START + 10)
+    assert store.get("last", START + 10) == {"__name__=last": 20}
+    assert {health for health, _ in running.health().values()} == {"ok"}
+
+
+async def test_histograms_are_recorded_and_end_stale(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(
+        rules('{record: copy, expr: "latency"}', '{alert: Any, expr: "latency", annotations: {v: "{{ $value }}"}}')
+    )
+    await quiet()
+    histogram = Histogram(schema=0, count=5.0, sum=7.5, positive_spans=[(0, 2)], positive_buckets=[2.0, 3.0])
+    labels = LabelSets.from_dicts([{"__name__": "latency", "job": "j"}])
+    store.storage.append_histograms(labels, np.array([round((START + 10) * 1000)]), [histogram])
+    running.evaluate(START + 10)
+    result = store.engine.instant("copy", round((START + 10) * 1000))
+    assert (result.labels.to_dicts(), result.histograms and result.histograms[0]) == (
+        [{"__name__": "copy", "job": "j"}],
+        histogram,
+    )
+    (alert,) = running.alerting("Any").active.values()
+    assert alert.annotations == {"v": "{count:5, sum:7.5, (0.5,1]:2, (1,2]:3}"}
+    running.evaluate(START + 400)  # latency is older than the lookback
+    assert len(store.engine.instant("copy", round((START + 400) * 1000)).labels) == 0
+    # There is a sample within the lookback, but it was ended.
+    assert len(store.engine.instant("copy[400s]", round((START + 400) * 1000)).labels) == 1
+
+
+async def test_a_longer_for_makes_what_fires_wait_again(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(rules('{alert: Down, expr: "up == 0", for: 10s}'))
+    await quiet()
+    for second in range(0, 100, 10):
+        store.put(START + second, 0, name="up", job="a")
+    running.evaluate(START + 10)
+    running.evaluate(START + 20)
+    assert running.alerting("Down").state == "firing"
+    await running.load(rules('{alert: Down, expr: "up == 0", for: 1m}'))
+    running.evaluate(START + 30)
+    assert running.alerting("Down").state == "pending"
+    running.evaluate(START + 70)
+    assert running.alerting("Down").state == "firing"
+
+
+async def test_a_rule_that_moves_to_another_group_leaves_no_gap(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(rules('{record: kept, expr: "up"}', '{record: gone, expr: "up"}'))
+    await quiet()
+    store.put(START + 10, 1, name="up")
+    running.evaluate(START + 10)
+    running.now = START + 20
+    await running.load('groups: [{name: other, interval: 1h, rules: [{record: kept, expr: "up"}]}]')
+    assert store.get("kept", START + 21) == {"__name__=kept": 1}
+    assert store.get("gone", START + 21) == {}
+
+
+class SlowEngine(Engine):
+    """An engine that takes a while."""
+
+    def instant(self, query: str, at_ms: int, **more: Any) -> QueryResult:
+        time.sleep(0.25)
+        return super().instant(query, at_ms, **more)
+
+
+async def test_evaluations_that_are_left_out_are_counted(store: Store) -> None:
+    registry = CollectorRegistry()
+    manager = RuleManager(
+        engine=SlowEngine(store.storage),
+        storage=store.storage,
+        options=RuleOptions(),
+        send=lambda *_: None,
+        registry=registry,
+    )
+    text = "groups: [{name: g, interval: 50ms, rules: [{record: r, expr: vector(1)}]}]"
+    await manager.apply(load_groups({"r": text}, interval_seconds=1), external_labels={})
+
+    def count(name: str) -> float:
+        return registry.get_sample_value(name, {"rule_group": "r;g"}) or 0.0
+
+    await until(lambda: count("bellbuoy_rule_evaluations_total") >= 3)
+    await manager.stop()
+    missed, all_ = count("bellbuoy_rule_group_iterations_missed_total"), count("bellbuoy_rule_group_iterations_total")
+    done = count("bellbuoy_rule_evaluations_total")
+    assert missed >= 6
+    assert all_ == missed + done
+    assert count("bellbuoy_rule_group_last_rule_duration_sum_seconds") >= 0.25
+    assert registry.get_sample_value("bellbuoy_rule_group_duration_seconds_count") == done

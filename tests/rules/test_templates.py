@@ -68,7 +68,32 @@ def test_conditions_loops_and_variables_work() -> None:
     check("{{ range $k, $v := $externalLabels }}{{ $k }}={{ $v }};{{ end }}", "cluster=c1;")
     check("{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ end }}{{ $x }}", "2")
     check("{{ and $labels.job 5 }} {{ or $labels.empty `y` }} {{ not $labels.empty }}", "5 y true")
-    check("{{ (index $labels `job`) | toUpper | title }}", "Web")
+    check("{{ (index $labels `job`) | title }} {{ `HTTP down` | title }}", "Web HTTP Down")
+
+
+def test_templates_may_have_names_and_loops_may_be_left() -> None:
+    check('{{ define "x" }}<{{ . }}>{{ end }}{{ template "x" $labels.job }}{{ template "x" }}', "<web><<no value>>")
+    check('{{ block "b" 5 }}{{ . }}{{ end }}|{{ template "b" 6 }}', "5|6")
+    rows = [{"Labels": {"i": str(i)}, "Value": float(i)} for i in range(5)]
+    text = (
+        '{{ range query "x" }}{{ if eq .Value 1.0 }}{{ continue }}{{ end }}{{ if eq .Value 3.0 }}{{ break }}{{ end }}'
+    )
+    check(text + "{{ .Labels.i }}{{ end }}", "02", samples=rows)
+    with pytest.raises(TemplateError, match="inside of each other"):
+        expand('{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}')
+
+
+def test_times_and_durations_have_fields_and_print_as_in_go() -> None:
+    check("{{ 1435065584.128 | toTime }}", "2015-06-23 13:19:44.128 +0000 UTC")
+    check("{{ (1435065584 | toTime).Year }} {{ (toTime 0).Weekday }}", "2015 Thursday")
+    check("{{ toDuration 3723.5 }} {{ toDuration 0.0015 }} {{ toDuration 0 }}", "1h2m3.5s 1.5ms 0s")
+    check("{{ humanizeDuration (toDuration 90) }} {{ (toDuration 90).Minutes }}", "1m 30s 1.5")
+    check("{{ now }}", "0")
+    check("{{ parseDuration `-1h` }}", "-3600")
+    with pytest.raises(TemplateError, match="overflows int64"):
+        expand("{{ toTime 1e30 }}")
+    with pytest.raises(TemplateError, match="can't evaluate field Nope"):
+        expand("{{ (toTime 0).Nope }}")
 
 
 def test_a_template_may_ask_the_engine() -> None:
@@ -88,8 +113,28 @@ def test_text_functions_work_on_addresses_and_patterns() -> None:
     check('{{ reReplaceAll "x*" "-" "abc" }}', "-a-b-c-")
     check('{{ reReplaceAll "^a" "z" "aaa" }}', "zaa")
     check('{{ match "^web" $labels.instance }} {{ match "xyz" $labels.instance }}', "true false")
+    for address, port, domain in (
+        ("a.b.c:1", "a.b.c", "a:1"), ("[::1]:80", "::1", "[::1]:80"), ("[::1]", "[::1]", "[::1]"),
+        ("::1", "::1", "::1"), ("10.0.0.1:9", "10.0.0.1", "10.0.0.1:9"), ("host.x", "host.x", "host"),
+        ("a:b:c", "a:b:c", "a:b:c"), ("[fe.d::1]:5", "fe.d::1", "fe:5"),
+    ):  # fmt: skip
+        check(f"{{{{ `{address}` | stripPort }}}} {{{{ `{address}` | stripDomain }}}}", f"{port} {domain}")
+    check('{{ urlQueryEscape "a b/c" }} {{ slice "abcdef" 1 3 }}', "a+b%2Fc bc")
     check('{{ tableLink "up == 0" }}', "/graph?g0.expr=up+%3D%3D+0&g0.tab=1")
     check("{{ pathPrefix }} {{ externalURL }}", "/x http://buoy:9090/x")
+
+
+def test_odd_cases_are_as_in_go() -> None:
+    check('{{ reReplaceAll "a*" "-" "baac" }}', "-b-c-")
+    check("""{{ html "<a&\\"'>" }} {{ js "a'b<c>" }}""", "&lt;a&amp;&#34;&#39;&gt; a\\'b\\u003Cc\\u003E")
+    check('{{ title "it\'s a-b c_d 3x WWW" }}', "It's A-B C_d 3X WWW")
+    check('{{ printf "%05.1f|%T|%T" $value $value 1 }}', "  NaN|float64|int", value=float("nan"))
+    check(
+        "{{ gt $value 10.0 }} {{ ge $value 10.0 }} {{ lt $value 10.0 }} {{ le $value 10.0 }}",
+        "true true false false",
+        value=float("nan"),
+    )
+    check("{{ humanizeTimestamp 0.0019 }}", "1970-01-01 00:00:00.001 +0000 UTC")
 
 
 def test_values_print_as_go_prints_them() -> None:
@@ -111,7 +156,10 @@ def test_a_mistake_is_said_when_the_template_is_read() -> None:
         ("{{ end }}", "closes nothing"),
         ("{{ $value", '"{{" is never closed'),
         ("{{ }}", "is empty"),
-        ('{{ template "x" }}', "not supported"),
+        ('{{ template "x" }}', 'template "x" is not defined; add {{ define "x" }}'),
+        ("{{ break }}", "outside of a range"),
+        ('{{ if true }}{{ define "x" }}{{ end }}{{ end }}', "inside of something else"),
+        ("{{ block }}x{{ end }}", "name is missing"),
         ("{{ (1 }}", '"(" is never closed'),
         ("{{ 1 2 }}", "follows a value"),
         ("{{ 1 | 2 }}", "must be a function"),

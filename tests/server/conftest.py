@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
 
 from bellbuoy.server import Options, run
+from bellbuoy.tsdb import Histogram as NativeHistogram
+from bellbuoy.tsdb import LabelSets, Storage
 
 
 @dataclass
@@ -47,11 +50,11 @@ class Client:
     """Talks to a server at an address."""
 
     def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
-        self.address, self._session = address, session
+        self.address, self.session = address, session
 
     async def request(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
         """Status, and the JSON or the text of the answer."""
-        async with self._session.request(method, f"http://{self.address}{path}", **more) as response:
+        async with self.session.request(method, f"http://{self.address}{path}", **more) as response:
             if response.content_type == "application/json":
                 return response.status, await response.json()
             return response.status, await response.text()
@@ -65,7 +68,7 @@ class Client:
 
     async def headers(self, path: str, **more: Any) -> dict[str, str]:
         """The answer's headers."""
-        async with self._session.get(f"http://{self.address}{path}", **more) as response:
+        async with self.session.get(f"http://{self.address}{path}", **more) as response:
             return dict(response.headers)
 
     async def until(self, condition: Callable[[], Awaitable[Any]], *, seconds: float = 30) -> Any:
@@ -131,3 +134,35 @@ scrape_configs:
 def threads() -> list[str]:
     """Names of threads that a server starts."""
     return [one.name for one in threading.enumerate() if one.name.startswith(("rules", "query"))]
+
+
+NOW_MS = 1_700_000_000_000
+
+
+def fill(folder: Path, *, histogram: NativeHistogram | None = None) -> None:
+    """A storage with two tenants of three series each, a sample a second for a minute before NOW_MS."""
+    storage = Storage(str(folder))
+    sets = [
+        {"__name__": "requests_total", "tenant": tenant, "path": path}
+        for tenant in ("a", "b")
+        for path in ("/", "/x", "/y")
+    ]
+    times = NOW_MS - 1000 * np.arange(59, -1, -1, dtype=np.int64)
+    # Sample by sample, each of its own series.
+    labels = LabelSets.from_dicts([one for one in sets for _ in times])
+    values = np.concatenate([np.arange(60, dtype=np.float64) * (row + 1) for row in range(len(sets))])
+    storage.append(labels, np.tile(times, len(sets)), values)
+    if histogram is not None:
+        storage.append_histograms(
+            LabelSets.from_dicts([{"__name__": "latency", "tenant": "a"}]), np.array([NOW_MS], np.int64), [histogram]
+        )
+    storage.compact(everything=True)
+    storage.close()
+
+
+@pytest.fixture
+async def filled(serve: Serve, tmp_path: Path) -> AsyncIterator[Client]:
+    """A server over such a storage, which keeps it."""
+    fill(tmp_path / "data")
+    async with serve("", retention_seconds=100 * 365 * 86400.0, lifecycle=True, admin=True) as client:
+        yield client

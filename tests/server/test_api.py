@@ -126,6 +126,7 @@ async def test_nodes_come_with_their_figures(serve: Serve, target: Target, tmp_p
         assert (node["name"], node["up"], node["kernel"], node["cores"]) == ("worker-1", True, "6.1", 1)
         assert (node["memoryTotalBytes"], node["memoryUsedBytes"], node["load1"]) == (8 << 30, 2 << 30, 0.5)
         assert node["filesystemSizeBytes"] is None
+        assert (await client.api("bellbuoy/nodes", **{"extra_filters[]": '{job!="app"}'}))["nodes"] == []
         assert node["cpuPercent"] == 100
     server.shutdown()
     server.server_close()

@@ -161,7 +161,7 @@ groups:
     (group,) = rule_groups(read_config("", name="x"), {"rules.yml": text})
     broken = [rule for rule in group.rules if isinstance(rule, BrokenRule)]
     (good,) = [rule for rule in group.rules if isinstance(rule, RuleConfig)]
-    assert [rule.name for rule in broken] == ["x:y", "Bad", "Odd", "b", 'group "g", rule 5']
+    assert [rule.name for rule in broken] == ["x:y", "Bad", "Odd", "b", 'group "g", rule 6']
     assert "could not parse expression: 1:7: parse error" in broken[0].error
     assert 'unknown function "nope"' in broken[1].error
     assert 'did you mean "for"?' in broken[2].error

@@ -10,7 +10,7 @@ from bellbuoy.rules.notifier import AlertmanagerConfig
 from bellbuoy.rules.template_functions import KNOWN
 from bellbuoy.scrape import ScrapeConfig
 from bellbuoy.server import add_arguments
-from bellbuoy.server.api import PREFIX, ROUTES
+from bellbuoy.server.api import EARLY, PREFIX, ROUTES, openapi
 from bellbuoy.server.config import GlobalConfig, ServerConfig
 from tests.server.conftest import Serve, Target, scrape_config
 
@@ -26,7 +26,15 @@ def test_every_flag_is_there() -> None:
 
 
 def test_every_path_is_there() -> None:
-    assert [path for path, _, _ in ROUTES if f"| `{PREFIX}{path}` |" not in API] == []
+    paths = [*(path for path, _, _ in ROUTES), *EARLY]
+    assert [path for path in paths if f"| `{PREFIX}{path}` |" not in API] == []
+
+
+def test_every_parameter_is_there_and_described() -> None:
+    named = {name for names in openapi.OF_PATH.values() for name in names}
+    assert (named - set(openapi.PARAMETERS), set(openapi.PARAMETERS) - named) == (set(), set())
+    assert sorted(name for name in named if f"`{name}`" not in API) == []
+    assert sorted(set(openapi.OF_PATH) - {path for path, _, _ in ROUTES}) == []
 
 
 def test_every_field_is_there() -> None:

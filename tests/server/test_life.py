@@ -170,6 +170,16 @@ def test_flags_become_options() -> None:
         parse("--query.timeout=5")
 
 
+def test_features_are_named_as_in_prometheus() -> None:
+    zeros = "created-timestamp-zero-ingestion"
+    assert parse().features == frozenset()
+    for words in ([f"--enable-feature={zeros}"], ["--enable-feature", f"{zeros},{zeros}", "--enable-feature="]):
+        assert parse(*words).features == {zeros}
+    assert parse(f"--enable-feature={zeros}").flags["enable-feature"] == zeros
+    with pytest.raises(OptionsError, match='cannot enable the feature "x": it is none of created'):
+        parse(f"--enable-feature={zeros},x")
+
+
 def test_every_flag_has_help() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)

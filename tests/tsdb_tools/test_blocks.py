@@ -15,8 +15,6 @@ import aiohttp
 import pytest
 
 from bellbuoy.promql import Engine
-from bellbuoy.tsdb_tools import block_format
-from bellbuoy.tsdb_tools.binary import read_uvarint
 from bellbuoy.tsdb_tools.errors import ImportDataError
 from bench.programs import PROMETHEUS
 from tests.peers.programs import Program, fetch, free_port, peer, program, started, until
@@ -318,22 +316,6 @@ def test_files_that_are_cut_off_are_refused(blocks: Path, tmp_path: Path) -> Non
             (block / name).write_bytes(whole[:length])
             assert refused(tmp_path).startswith(f"cannot import in/block/{name}: "), (name, length)
         (block / name).write_bytes(whole)
-
-
-def test_chunks_of_native_histograms_are_passed_over(
-    blocks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    block = one_block(blocks, tmp_path)
-    content = bytearray((block / "chunks/000001").read_bytes())
-    length, at = read_uvarint(content, 8)
-    content[at] = 2
-    content[at + 1 + length : at + 5 + length] = block_format.checksum(bytes(content[at : at + 1 + length]))
-    (block / "chunks/000001").write_bytes(content)
-    tsdb("import", "--storage.path", tmp_path / "data", "prometheus", tmp_path / "in")
-    assert f"1 series of {block} have native histograms, which are not stored: left out" in capsys.readouterr().err
-    stats = json.loads((block / "meta.json").read_text())["stats"]
-    found = sum(map(len, data.read(tmp_path / "data").values()))
-    assert 0 < stats["numSamples"] - found <= 120
 
 
 def test_a_folder_without_blocks_is_refused(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellbuoy.tsdb_tools import block_format, block_reader, xor
-from bellbuoy.tsdb_tools.binary import (
+from bellbuoy.tsdb import xor
+from bellbuoy.tsdb.binary import (
     CutOffError,
     crc32c,
     crc32c_of_each,
@@ -20,6 +20,7 @@ from bellbuoy.tsdb_tools.binary import (
     uvarint,
     varint,
 )
+from bellbuoy.tsdb_tools import block_format, block_reader
 from bellbuoy.tsdb_tools.block_writer import encode_index, postings, ulid
 from tests.tsdb_tools import plain
 

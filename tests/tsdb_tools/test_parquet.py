@@ -65,13 +65,14 @@ def test_polars_answers_as_promql(folder: Folder, file: Path) -> None:
 def test_every_sample_is_there_sorted_and_a_stale_marker_is_null(folder: Folder, file: Path) -> None:
     frame = pl.read_parquet(file)
     assert frame.columns == [
-        *("__name__", "Zone", "instance", "job", "le", "exported_value", "timestamp", "value"),
+        *("__name__", "Zone", "instance", "job", "le", "exported_value", "timestamp", "value", "histogram"),
     ]
     assert frame.schema["timestamp"] == pl.Datetime("ms", "UTC")
     assert frame.schema["job"] == pl.String
     found: data.Samples = {}
     keys = []
-    for name, zone, instance, job, le, value_label, time, value in frame.rows():
+    for name, zone, instance, job, le, value_label, time, value, histogram in frame.rows():
+        assert histogram is None
         pairs = {"__name__": name, "Zone": zone, "instance": instance, "job": job, "le": le, "value": value_label}
         labels = tuple(sorted((key, text) for key, text in pairs.items() if text is not None))
         milliseconds = round(time.timestamp() * 1000)

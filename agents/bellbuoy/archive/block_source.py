@@ -47,7 +47,7 @@ class BlockSource(Source):
 
     def _one(self, number: int, name: str, start: int, end: int, limit: int) -> Samples:
         one = self._storage.block_select(number, name, start, end, max_samples=limit)
-        return Samples(one.labels, one.offsets, one.timestamps, one.values)
+        return Samples(one.labels, one.offsets, one.timestamps, one.values, one.histograms)
 
 
 def minus(samples: Samples, others: Samples) -> Samples:

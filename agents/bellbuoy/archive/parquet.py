@@ -1,6 +1,9 @@
 """Parquet, in long form: a row for each sample, so that DuckDB, Polars, pandas or Spark read it as it lies.
 
-Columns are `__name__`, one for each label under the label's own name, `timestamp` (milliseconds, UTC) and `value`.
+Columns are `__name__`, one for each label under the label's own name, `timestamp` (milliseconds, UTC), `value`, and
+`histogram`: a native histogram is a struct of its counts, with a list of its buckets that are not empty for each side,
+by index, and its value is null; of all other samples the struct is null.
+
 One column a label, not a map: a filter then reads `WHERE job = 'node'` everywhere, and Polars has no maps. A label that
 a series does not have is null; so is the value of a stale marker, which ends a series and is no number: sums pass over
 it. Names that would be there twice get `exported_` before them, as in scrapes; DuckDB takes `Job` and `job` for one.
@@ -17,14 +20,32 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from bellbuoy.archive.progress import Progress
-from bellbuoy.archive.source import Samples, Source
+from bellbuoy.archive.source import Floats, Samples, Source, is_histogram
 from bellbuoy.labels import NAME
-from bellbuoy.tsdb import STALE_BITS
+from bellbuoy.tsdb import STALE_BITS, Histograms, histogram_columns
 
 DAY_MS = 86_400_000
-TIMESTAMP, VALUE = "timestamp", "value"
+TIMESTAMP, VALUE, HISTOGRAM = "timestamp", "value", "histogram"
+BUCKETS = pa.list_(pa.struct([("index", pa.int32()), ("count", pa.float64())]))
+HISTOGRAM_TYPE = pa.struct(
+    [
+        ("count", pa.float64()),
+        ("sum", pa.float64()),
+        ("schema", pa.int8()),
+        ("zero_threshold", pa.float64()),
+        ("zero_count", pa.float64()),
+        ("positive", BUCKETS),
+        ("negative", BUCKETS),
+        ("custom_values", pa.list_(pa.float64())),
+        ("counter_reset_hint", pa.string()),
+        ("is_float", pa.bool_()),
+    ]
+)
+# By their number, as the core has them.
+HINTS = pa.array(["unknown", "reset", "not_reset", "gauge"])
 # Enough for each thread of a reader to have some, and few enough to be held while they are written.
 ROW_GROUP = 500_000
 # Rows that are made of a piece at once.
@@ -33,7 +54,7 @@ SLICE_ROWS = 250_000
 
 def columns(label_names: Sequence[str]) -> dict[str, str]:
     """The column of each label. Those of the samples have their names first; case makes no difference."""
-    taken = {NAME, TIMESTAMP, VALUE}
+    taken = {NAME, TIMESTAMP, VALUE, HISTOGRAM}
     out = {}
     for label in label_names:
         column = label
@@ -94,6 +115,7 @@ class _File:
                 *(pa.field(column, pa.dictionary(pa.int32(), pa.string())) for column in (NAME, *labels.values())),
                 pa.field(TIMESTAMP, pa.timestamp("ms", tz="UTC"), nullable=False),
                 pa.field(VALUE, pa.float64()),
+                pa.field(HISTOGRAM, HISTOGRAM_TYPE),
             ]
         )
         self._writer = pq.ParquetWriter(
@@ -135,7 +157,8 @@ class _File:
         labels = {column: _texts(samples.labels.get(label)) for label, column in self._labels.items()}
         labels = {NAME: _texts(samples.labels.get(NAME)), **labels}
         series = np.repeat(np.arange(len(samples.labels), dtype=np.int64), np.diff(samples.offsets))
-        stale = samples.values.view(np.uint64) == STALE_BITS
+        native = is_histogram(samples.values)
+        no_number = native | (samples.values.view(np.uint64) == STALE_BITS)
         for at in range(0, len(series), SLICE_ROWS):
             rows = slice(at, at + SLICE_ROWS)
             of = pa.array(series[rows])
@@ -143,10 +166,36 @@ class _File:
                 [
                     *(pa.DictionaryArray.from_arrays(one.indices.take(of), one.dictionary) for one in labels.values()),
                     pa.array(samples.timestamps[rows]).cast(pa.timestamp("ms", tz="UTC")),
-                    pa.array(samples.values[rows], mask=stale[rows]),
+                    pa.array(samples.values[rows], mask=no_number[rows]),
+                    _structs(samples.values[rows], samples.histograms, native[rows]),
                 ],
                 schema=self._schema,
             )
+
+
+def _structs(values: Floats, histograms: Histograms, native: NDArray[np.bool_]) -> pa.Array:
+    """The histograms of these rows; null where there is none."""
+    if not native.any():
+        return pa.nulls(len(values), HISTOGRAM_TYPE)
+    columns = histogram_columns(histograms, values[native])
+
+    def list_of(items: pa.Array, name: str) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array(columns[f"{name}_offsets"].astype(np.int32)), items)
+
+    def buckets(side: str) -> pa.Array:
+        both = [pa.array(columns[f"{side}_indexes"]), pa.array(columns[f"{side}_counts"])]
+        return list_of(pa.StructArray.from_arrays(both, fields=list(BUCKETS.value_type)), side)
+
+    made = {
+        "positive": buckets("positive"),
+        "negative": buckets("negative"),
+        "custom_values": list_of(pa.array(columns["custom_values"]), "custom"),
+        "counter_reset_hint": HINTS.take(pa.array(columns["hint"])),
+    }
+    fields = list(HISTOGRAM_TYPE)
+    arrays = [made[one.name] if one.name in made else pa.array(columns[one.name]) for one in fields]
+    packed = pa.StructArray.from_arrays(arrays, fields=fields)
+    return packed.take(pa.array(np.cumsum(native) - 1, mask=~native))
 
 
 def _texts(values: Sequence[str]) -> pa.DictionaryArray:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from bellbuoy.archive.errors import ExportError
 from bellbuoy.labels import NAME
-from bellbuoy.tsdb import HISTOGRAM_MARK, LabelSets, Storage, StorageError
+from bellbuoy.tsdb import HISTOGRAM_MARK, Histogram, Histograms, LabelSets, Storage, StorageError, join_histograms
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Matchers = Sequence[tuple[str, str, str]]
 
 # What is held at once: 16 bytes a sample, and some times as much while it is being encoded.
@@ -27,24 +28,62 @@ KEEP_SECONDS = 1e11
 
 @dataclass(frozen=True)
 class Samples:
-    """Series, sorted, and their samples: those of series i are `offsets[i]:offsets[i + 1]`, ascending in time."""
+    """Series, sorted, and their samples: those of series i are `offsets[i]:offsets[i + 1]`, ascending in time.
+
+    A value may be the mark of a histogram, as in a Selection: its lower half is the number of the histogram.
+    """
 
     labels: LabelSets
     offsets: Ints
     timestamps: Ints
-    values: NDArray[np.float64]
+    values: Floats
+    histograms: Histograms
+
+    @staticmethod
+    def join(parts: "Sequence[Samples]") -> "Samples":
+        """The series of all, one part's behind the other's."""
+        if len(parts) == 1:
+            return parts[0]
+        offsets, values, samples, histograms = [np.zeros(1, np.int64)], [], 0, 0
+        for part in parts:
+            offsets.append(part.offsets[1:] + samples)
+            samples += len(part.timestamps)
+            # The numbers of histograms are those of the whole list.
+            shifted = part.values
+            if histograms and len(part.histograms):
+                shifted = (shifted.view(np.int64) + is_histogram(shifted) * histograms).view(np.float64)
+            values.append(shifted)
+            histograms += len(part.histograms)
+        return Samples(
+            LabelSets.concat([part.labels for part in parts]),
+            np.concatenate(offsets),
+            np.concatenate([part.timestamps for part in parts]),
+            np.concatenate(values),
+            join_histograms([part.histograms for part in parts]),
+        )
 
     def take(self, rows: Ints) -> "Samples":
         """These series, in this order."""
         counts = np.diff(self.offsets)[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         at = np.repeat(self.offsets[:-1][rows] - offsets[:-1], counts) + np.arange(offsets[-1])
-        return Samples(self.labels.take(rows), offsets, self.timestamps[at], self.values[at])
+        return Samples(self.labels.take(rows), offsets, self.timestamps[at], self.values[at], self.histograms)
 
     def at(self, chosen: NDArray[np.bool_]) -> "Samples":
         """Without the samples that are not chosen; all series stay."""
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(chosen)])
-        return Samples(self.labels, before[self.offsets], self.timestamps[chosen], self.values[chosen])
+        return Samples(self.labels, before[self.offsets], self.timestamps[chosen], self.values[chosen], self.histograms)
+
+
+def is_histogram(values: Floats) -> NDArray[np.bool_]:
+    """Which values stand for histograms."""
+    return np.asarray(values.view(np.int64) >> 32 == HISTOGRAM_MARK)
+
+
+def histograms_of(samples: Samples, at: Ints) -> list[Histogram]:
+    """The histograms that the values at these places stand for."""
+    numbers = samples.values.view(np.int64)[at] & 0xFFFFFFFF
+    return [samples.histograms[number] for number in numbers.tolist()]
 
 
 @contextmanager
@@ -123,25 +162,9 @@ class Source:
         found = [
             self._storage.select([(NAME, "=", name), *one], start, end, max_samples=limit) for one in self._selectors
         ]
-        offsets, before = [np.zeros(1, np.int64)], 0
-        for part in found:
-            offsets.append(part.offsets[1:] + before)
-            before += len(part.timestamps)
-        whole = Samples(
-            LabelSets.concat([part.labels for part in found]),
-            np.concatenate(offsets),
-            np.concatenate([part.timestamps for part in found]),
-            np.concatenate([part.values for part in found]),
+        whole = Samples.join(
+            [Samples(one.labels, one.offsets, one.timestamps, one.values, one.histograms) for one in found]
         )
         # A series that two selectors match is there once.
         first = whole.labels.group()[1]
-        return _numbers(whole.take(first[whole.labels.take(first).order()]))
-
-
-def _numbers(samples: Samples) -> Samples:
-    """Without native histograms: none of the formats here has a place for them yet."""
-    numbers = samples.values.view(np.int64) >> 32 != HISTOGRAM_MARK
-    if numbers.all():
-        return samples
-    fewer = samples.at(numbers)
-    return fewer.take(np.flatnonzero(np.diff(fewer.offsets)))
+        return whole.take(first[whole.labels.take(first).order()])

@@ -5,6 +5,7 @@ storage does (`Queryable`): `instant` at one time, `range` over steps. Both give
 `QueryError`, whose `kind` is the HTTP API's `errorType`.
 """
 
+from bellbuoy.promql.calls import Value
 from bellbuoy.promql.engine import Engine, EngineOptions
 from bellbuoy.promql.errors import (
     ExecutionError,
@@ -16,10 +17,13 @@ from bellbuoy.promql.errors import (
 )
 from bellbuoy.promql.evaluator import Queryable
 from bellbuoy.promql.functions import FUNCTIONS
-from bellbuoy.promql.nodes import Expr, VectorSelector, selectors
+from bellbuoy.promql.nodes import Expr, MatrixSelector, Subquery, VectorSelector, selectors, unwrap, walk
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.printer import format_expr
+from bellbuoy.promql.recorder import Recorder
 from bellbuoy.promql.result import QueryResult
+from bellbuoy.promql.values import Vector, is_histogram
+from bellbuoy.promql.windows import Windows
 
 __all__ = [
     "FUNCTIONS",
@@ -28,14 +32,23 @@ __all__ = [
     "ExecutionError",
     "Expr",
     "InvalidQuery",
+    "MatrixSelector",
     "ParseError",
     "QueryCanceled",
     "QueryError",
     "QueryResult",
     "QueryTimeout",
     "Queryable",
+    "Recorder",
+    "Subquery",
+    "Value",
+    "Vector",
     "VectorSelector",
+    "Windows",
     "format_expr",
+    "is_histogram",
     "parse",
     "selectors",
+    "unwrap",
+    "walk",
 ]

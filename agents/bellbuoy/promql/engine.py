@@ -6,7 +6,7 @@ are to be, equal series made one, a range query's series sorted.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 import numpy as np
@@ -15,10 +15,11 @@ from bellbuoy._core import LabelSets
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import Value
 from bellbuoy.promql.errors import TOO_MANY, ExecutionError, InvalidQuery, QueryCanceled, QueryTimeout
-from bellbuoy.promql.evaluator import Evaluator, Query, Queryable
+from bellbuoy.promql.evaluator import Evaluator, Query, Queryable, SharedValues
 from bellbuoy.promql.nodes import Expr, MatrixSelector, bare_selectors, unwrap
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.rates import extended_samples
+from bellbuoy.promql.recorder import Recorder
 from bellbuoy.promql.result import QueryResult
 from bellbuoy.promql.values import Ints, Scalar, Text, Vector, drop_names, finish, is_histogram, unlabeled
 from bellbuoy.promql.windows import Windows
@@ -41,9 +42,21 @@ class EngineOptions:
 class Engine:
     """Answers queries from one source of samples. Thread-safe if that is."""
 
-    def __init__(self, queryable: Queryable, options: EngineOptions | None = None) -> None:
+    def __init__(
+        self, queryable: Queryable, options: EngineOptions | None = None, *, recorder: Recorder | None = None
+    ) -> None:
         self._queryable = queryable
         self._options = options or EngineOptions()
+        self._recorder = recorder
+
+    def asking(
+        self, queryable: Queryable, *, lookback_seconds: float | None = None, recorder: Recorder | None = None
+    ) -> "Engine":
+        """An engine for one query: of another source, with a lookback of its own, watched by a recorder."""
+        options = self._options
+        if lookback_seconds is not None:
+            options = replace(options, lookback_seconds=lookback_seconds)
+        return Engine(queryable, options, recorder=recorder)
 
     def instant(
         self,
@@ -51,13 +64,19 @@ class Engine:
         at_ms: int,
         *,
         cancelled: Event | Callable[[], bool] | None = None,
+        expr: Expr | None = None,
+        shared: SharedValues | None = None,
     ) -> QueryResult:
-        """The query's value at one time. Raises QueryError."""
-        expr = parse(query)
+        """The query's value at one time. Raises QueryError.
+
+        Who asks the same again and again gives what `parse` made of it as `expr`, and who asks much at one time may
+        share values between queries.
+        """
+        expr = parse(query) if expr is None else expr
         _check_time(at_ms)
         times = np.array([at_ms], np.int64)
         annotations = Annotations(query)
-        value = self._evaluate(expr, times, 0, annotations, cancelled)
+        value = self._evaluate(expr, times, 0, annotations, cancelled, shared=shared)
         return _result(expr, value, times, annotations)
 
     def range(
@@ -101,6 +120,8 @@ class Engine:
         annotations: Annotations,
         cancelled: Event | Callable[[], bool] | None,
         end_ms: int | None = None,
+        *,
+        shared: SharedValues | None = None,
     ) -> Value:
         options = self._options
         query = Query(
@@ -114,6 +135,8 @@ class Engine:
             max_samples=options.max_samples,
             check=_checker(cancelled, options.timeout_seconds),
             bare=bare_selectors(expr),
+            recorder=self._recorder,
+            shared=shared,
         )
         try:
             return Evaluator(query, times).evaluate(expr)

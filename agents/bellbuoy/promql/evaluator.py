@@ -19,6 +19,7 @@ from bellbuoy._core import StorageError
 from bellbuoy.exposition import go_number
 from bellbuoy.promql import (
     elementwise,
+    fused,
     grouping,
     labelling,
     matching,
@@ -50,6 +51,7 @@ from bellbuoy.promql.nodes import (
     VectorSelector,
     left_chain,
 )
+from bellbuoy.promql.recorder import Recorder
 from bellbuoy.promql.values import Floats, Ints, Scalar, Text, Vector, empty
 from bellbuoy.promql.windows import Samples, Selected, Windows, latest
 
@@ -61,6 +63,14 @@ class Queryable(Protocol):
         self, matchers: Sequence[tuple[str, str, str]], start: int, end: int, *, max_samples: int = 0
     ) -> Selected:
         """All samples with start <= t <= end of the series that match. Raises OverflowError past max_samples."""
+        ...
+
+
+class SharedValues(Protocol):
+    """What several queries at the same time have in common, so that it is evaluated once."""
+
+    def value(self, expr: Expr, make: Callable[[], Value]) -> Value:
+        """The expression's value: one that another query left, or what `make` gives."""
         ...
 
 
@@ -81,6 +91,10 @@ class Query:
     """Raises when the query is canceled or out of time."""
     bare: frozenset[int] = frozenset()
     """The selectors, by their `id`, of whose histograms nobody will look at the buckets."""
+    recorder: Recorder | None = None
+    """Writes down what each node took, if that was asked for."""
+    shared: SharedValues | None = None
+    """Of an instant query only."""
 
 
 class Evaluator:
@@ -95,12 +109,19 @@ class Evaluator:
 
     def evaluate(self, expr: Expr) -> Value:
         """The expression's value at every step."""
+        shared = self.query.shared
+        if shared is None or len(self.times) != 1 or self.times[0] != self.query.start:
+            return self._fresh(expr)
+        return shared.value(expr, lambda: self._fresh(expr))
+
+    def _fresh(self, expr: Expr) -> Value:
         self.query.check()
         steps = len(self.times)
         if steps > 1 and _is_invariant(expr):
             once = Evaluator(self.query, self.times[:1]).evaluate(expr)
             return _spread(once, steps)
-        value = self._node(expr)
+        recorder = self.query.recorder
+        value: Value = self._node(expr) if recorder is None else recorder.node(expr, self.times, self._node)
         if isinstance(value, Vector) and value.weight() > self.query.max_samples:
             raise ExecutionError(TOO_MANY)
         return value
@@ -181,10 +202,9 @@ class Evaluator:
         if expr.smoothed:
             return self._smoothed(expr, ends)
         samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True)
-        index, present = latest(samples, ends, lookback)
         if len(samples.timestamps) == 0:
             return empty(len(ends))
-        values = samples.values[index]
+        values, present = fused.latest(samples, ends, lookback, self.query.check)
         return Vector(samples.labels, values, present, samples.drop_name, samples.histograms).compact()
 
     def _smoothed(self, expr: VectorSelector, ends: Ints) -> Vector:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bellbuoy import _core
 from bellbuoy._core import Histograms, LabelSets
 from bellbuoy.exposition import go_decimal
 from bellbuoy.promql.hashing import xxh64
 from bellbuoy.promql.over_time import quantile_of_sorted
 from bellbuoy.promql.sums import grouped_sum, mean
 from bellbuoy.promql.values import METADATA, Floats, Ints, Mask, Vector, empty, is_histogram, numbers_of
+
+FUSED = frozenset({"avg", "count", "group", "max", "min", "sum"})
+"""What the core does in one pass."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Groups:
     labels: LabelSets
     order: Ints
     starts: Ints
+    of_row: Ints
+    """Each row's group."""
 
     @staticmethod
     def of(vector: Vector, labels: tuple[str, ...], *, without: bool) -> "Groups":
@@ -32,7 +38,7 @@ class Groups:
         groups, firsts = keys.group()
         order = np.argsort(groups, kind="stable")
         starts = np.searchsorted(groups[order], np.arange(len(firsts)))
-        return Groups(vector, keys.take(firsts), order, starts)
+        return Groups(vector, keys.take(firsts), order, starts, groups)
 
     @property
     def sizes(self) -> Ints:
@@ -50,6 +56,15 @@ def aggregate(operator: str, groups: Groups) -> Vector:
     vector = groups.vector
     if len(vector.labels) == 0:
         return empty(vector.steps)
+    if operator not in FUSED:
+        return groups.result(*by_numpy(operator, groups))
+    values, present = np.ascontiguousarray(vector.values), np.ascontiguousarray(vector.present)
+    return groups.result(*_core.aggregate_groups(operator, groups.of_row, len(groups.starts), values, present))
+
+
+def by_numpy(operator: str, groups: Groups) -> tuple[Floats, Mask]:
+    """Values and presence of each group; what the core computes means this."""
+    vector = groups.vector
     order, starts = groups.order, groups.starts
     there = vector.present[order]
     present = np.logical_or.reduceat(there, starts, axis=0)
@@ -71,7 +86,7 @@ def aggregate(operator: str, groups: Groups) -> Vector:
             case _:
                 values = _variance(groups, rows, there, number)
                 values = np.sqrt(values) if operator == "stddev" else values
-    return groups.result(values, present)
+    return np.asarray(values), present
 
 
 def _sum(rows: Floats, starts: Ints) -> Floats:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bellbuoy import _core
 from bellbuoy._core import Histograms, LabelSets
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.elementwise import binary
@@ -70,9 +71,9 @@ class _Signatures:
 
     def present(self, groups: Ints, vector: Vector) -> Ints:
         """How many series each group has at each step."""
-        counts = np.zeros((self.count, vector.steps), np.int64)
-        np.add.at(counts, groups, vector.present)
-        return counts
+        values, present = np.ascontiguousarray(vector.values), np.ascontiguousarray(vector.present)
+        counts, _ = _core.aggregate_groups("count", groups, self.count, values, present)
+        return counts.astype(np.int64)
 
     def present_in(self, parts: list["_Part"]) -> Ints:
         """How many pairs of each group made sense at each step."""

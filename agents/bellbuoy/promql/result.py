@@ -46,13 +46,15 @@ class QueryResult:
 
     def to_json(self) -> bytes:
         """`{"resultType":…,"result":…}` as in the HTTP API."""
+        if self.offsets is not None and self.timestamps is not None:
+            flat = self.offsets, self.timestamps, self.values
+            return _core.samples_json(self.labels, *flat, self.histograms, kind=self.kind)
+        if self.kind == "matrix":
+            grid = self.times, self.values, self.present
+            return _core.matrix_json(self.labels, *grid, self.histograms, kind=self.kind)
         return b'{"resultType":"' + self.kind.encode() + b'","result":' + self._result() + b"}"
 
     def _result(self) -> bytes:
-        if self.offsets is not None and self.timestamps is not None:
-            return _core.samples_json(self.labels, self.offsets, self.timestamps, self.values, self.histograms)
-        if self.kind == "matrix":
-            return _core.matrix_json(self.labels, self.times, self.values, self.present, self.histograms)
         if self.kind == "vector":
             values = np.ascontiguousarray(self.values[:, 0])
             return _core.vector_json(self.labels, int(self.times[0]), values, self.histograms)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from bellbuoy.promql import native_windows, over_time, rates, start_times
+from bellbuoy.promql import fused, native_windows, over_time, rates, start_times
 from bellbuoy.promql.errors import TOO_MANY, ExecutionError
 from bellbuoy.promql.native import Cells
 from bellbuoy.promql.native_windows import Native, Share
@@ -76,17 +76,18 @@ def call(ev: Evaluator, expr: Call) -> Vector:
     windows = ev.windows(expr.arguments[0])
     argument = place_of(expr.arguments[0])
     if name in OF_ALL:
-        return of_all(ev, windows, OF_ALL[name], keeps=name in KEEPS_NAME)
+        return of_all(ev, windows, fused.kernel(name, OF_ALL[name]), keeps=name in KEEPS_NAME)
     if name in OF_FLOATS:
-        return of_floats(ev, windows, argument, OF_FLOATS[name])
+        return of_floats(ev, windows, argument, fused.kernel(name, OF_FLOATS[name]))
     if name in OF_EITHER:
-        return of_either(ev, windows, argument, *OF_EITHER[name])
+        kernel, native = OF_EITHER[name]
+        return of_either(ev, windows, argument, fused.kernel(name, kernel), native)
     if name in ("irate", "idelta"):
-        return _instant_rate(ev, windows, argument, is_rate=name == "irate")
+        return _instant_rate(ev, windows, argument, name)
     selector = unwrap(argument)
     anchored = isinstance(selector, MatrixSelector) and selector.selector.anchored
     if name in ("changes", "resets"):
-        return _transitions(ev, windows, only_falls=name == "resets", is_anchored=anchored)
+        return _transitions(ev, windows, name, is_anchored=anchored)
     return _rate(ev, expr, windows)
 
 
@@ -139,8 +140,10 @@ def run(ev: Evaluator, windows: Windows, kernel: Kernel, *, drop_name: bool = Tr
     if count * steps > ev.query.max_samples:
         raise ExecutionError(TOO_MANY)
     names = np.ones(count, np.bool_) if drop_name else samples.drop_name
-    values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
-    if len(samples.timestamps):
+    if isinstance(kernel, fused.Fused) and kernel.takes(windows):
+        values, present = kernel.whole(windows, ev.query.check)
+    else:
+        values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
         for block in windows.blocks():
             ev.query.check()
             values[block.rows], present[block.rows] = kernel(block)
@@ -189,7 +192,7 @@ def _rate(ev: Evaluator, expr: Call, windows: Windows) -> Vector:
         def native(share: Share) -> native_windows.Found:
             return native_windows.rate(share, reset, is_counter=is_counter, is_rate=is_rate)
 
-    result = of_either(ev, windows, argument, kernel, native)
+    result = of_either(ev, windows, argument, fused.kernel(expr.function, kernel), native)
     if is_counter:
         floats = result.floats().compact() if result.histograms is not None else result
         for metric in dict.fromkeys(floats.labels.get("__name__")):
@@ -206,9 +209,10 @@ def _say_overlaps(ev: Evaluator, windows: Windows, argument: Expr) -> None:
             ev.notes.overlapping_starts(argument, metric, count)
 
 
-def _instant_rate(ev: Evaluator, windows: Windows, argument: Expr, *, is_rate: bool) -> Vector:
-    samples = windows.samples
-    floats = run(ev, windows, lambda block: rates.instant(block, is_rate=is_rate), compact=samples.histograms is None)
+def _instant_rate(ev: Evaluator, windows: Windows, argument: Expr, name: str) -> Vector:
+    samples, is_rate = windows.samples, name == "irate"
+    kernel = fused.kernel(name, lambda block: rates.instant(block, is_rate=is_rate))
+    floats = run(ev, windows, kernel, compact=samples.histograms is None)
     if samples.histograms is None or len(floats.labels) == 0:
         return floats
     cells, present = Cells(floats.values), floats.present
@@ -221,14 +225,13 @@ def _instant_rate(ev: Evaluator, windows: Windows, argument: Expr, *, is_rate: b
     return replace(floats, values=cells.values, present=present, histograms=cells.histograms).compact()
 
 
-def _transitions(ev: Evaluator, windows: Windows, *, only_falls: bool, is_anchored: bool) -> Vector:
-    samples = windows.samples
+def _transitions(ev: Evaluator, windows: Windows, name: str, *, is_anchored: bool) -> Vector:
+    samples, only_falls = windows.samples, name == "resets"
     adjust = None
     if samples.histograms is not None:
-        known = native_windows.transitions(samples, only_falls=only_falls)
-        adjust = known.adjust
-    return run(
-        ev,
-        windows,
-        lambda block: rates.transitions(block, only_falls=only_falls, is_anchored=is_anchored, adjust=adjust),
-    )
+        adjust = native_windows.transitions(samples, only_falls=only_falls).adjust
+
+    def kernel(block: Block) -> tuple[Floats, Mask]:
+        return rates.transitions(block, only_falls=only_falls, is_anchored=is_anchored, adjust=adjust)
+
+    return run(ev, windows, fused.kernel(name, kernel))

@@ -26,7 +26,7 @@ from bellbuoy.resources.notifying import alertmanager_config
 from bellbuoy.resources.pods import Node, Pod, read_node, read_pod
 from bellbuoy.resources.ruling import RuleFile, alert_name, rule_file
 from bellbuoy.resources.scraping import Layout, prometheus_config, to_yaml
-from bellbuoy.resources.secrets import SecretUse, secret_uses, selected_secret_uses
+from bellbuoy.resources.secrets import SecretUse, secret_use, secret_uses, selected_secret_uses
 from bellbuoy.resources.selection import Refusal, Selection, select, stack_namespaces
 from bellbuoy.resources.targets import PART_POOLS, PART_PORTS, PoolTargets, enabled, own_pools, scrape_target_pool
 
@@ -66,6 +66,7 @@ __all__ = [
     "read_resource",
     "rule_file",
     "scrape_target_pool",
+    "secret_use",
     "secret_uses",
     "select",
     "selected_secret_uses",

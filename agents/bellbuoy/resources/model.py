@@ -345,6 +345,29 @@ class Alertmanager(Deployable):
     external_url: str = ""
 
 
+class S3(Part):
+    """A bucket of object storage."""
+
+    bucket: str
+    prefix: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    credentials: SecretKey | None = None
+
+
+class Archive(Part):
+    """Where finished blocks go as Parquet."""
+
+    folder: str | None = None
+    s3: S3 | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.folder is None) == (self.s3 is None):
+            raise ValueError("exactly one of folder and s3 must be there: remove one, or add one")
+        return self
+
+
 class Kubelet(Part):
     """What the kubelets know of containers."""
 
@@ -363,6 +386,7 @@ class MonitoringStackSpec(Part):
     node_exporter: NodeExporter = NodeExporter()
     alertmanager: Alertmanager = Alertmanager()
     pushgateway: Deployable = Deployable()
+    archive: Archive | None = None
     kubelet: Kubelet = Kubelet()
 
 

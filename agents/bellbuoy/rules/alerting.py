@@ -16,15 +16,16 @@ from bellbuoy.exposition import go_number
 from bellbuoy.labels import NAME
 from bellbuoy.rules.config import VARIABLES, RuleConfig
 from bellbuoy.rules.recording import RuleError
+from bellbuoy.rules.restoring import Key, Restored, restored_start
 from bellbuoy.rules.template import Template, TemplateError
 from bellbuoy.rules.template_functions import KNOWN, Samples, functions
+from bellbuoy.tsdb import Histogram
 
 ALERTS, FOR_STATE = "ALERTS", "ALERTS_FOR_STATE"
 ALERT_NAME, ALERT_STATE = "alertname", "alertstate"
-PENDING, FIRING, INACTIVE = "pending", "firing", "inactive"
+PENDING, FIRING, INACTIVE, UNKNOWN = "pending", "firing", "inactive", "unknown"
 # How long a resolved alert is still told to the alertmanager.
 RESOLVED_KEPT_SECONDS = 900.0
-Key = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -51,33 +52,16 @@ class Alert:
 
 
 @dataclass(frozen=True)
-class Restored:
-    """What the storage knows of an alert from before a restart."""
-
-    active_at: float
-    down_at: float
-
-
-def restored_start(known: Restored, *, at: float, hold_seconds: float, grace_seconds: float) -> float:
-    """When the alert counts as active since: the outage does not count, and at least the grace period is left.
-
-    An alert that was firing goes on firing. Rules with a `for` up to the grace period go on without one.
-    """
-    remaining = hold_seconds - (known.down_at - known.active_at)
-    if remaining <= 0:
-        return known.active_at
-    if hold_seconds > grace_seconds > remaining:
-        return at + grace_seconds - hold_seconds
-    return known.active_at + (at - known.down_at)
-
-
-@dataclass(frozen=True)
 class TemplateContext:
     """What templates see beside the alert itself."""
 
     external_labels: Mapping[str, str]
     external_url: str
     query: Callable[[str], Samples]
+    now: float = 0.0
+    """The time of the evaluation."""
+    expanded: Callable[[bool], None] = lambda _: None
+    """Told of each text that was expanded, and whether it could be."""
 
 
 @dataclass
@@ -88,6 +72,8 @@ class AlertingRule:
     grace_seconds: float = 600.0
     active: Mapping[Key, Alert] = field(default_factory=dict)
     restore: Mapping[Key, Restored] = field(default_factory=dict)
+    evaluated: bool = False
+    """Whether it has ever been; until then nothing is known of its state."""
 
     def __post_init__(self) -> None:
         def read(texts: Mapping[str, str]) -> dict[str, Template]:
@@ -98,18 +84,21 @@ class AlertingRule:
     @property
     def state(self) -> str:
         """The worst state of its alerts."""
+        if not self.evaluated:
+            return UNKNOWN
         states = {alert.state for alert in self.active.values()}
         return next((state for state in (FIRING, PENDING) if state in states), INACTIVE)
 
     def evaluate(
         self,
-        samples: Sequence[tuple[Mapping[str, str], float]],
+        samples: Sequence[tuple[Mapping[str, str], float | Histogram]],
         *,
         at: float,
         context: TemplateContext,
         limit: int,
     ) -> list[tuple[dict[str, str], float]]:
         """Move all alerts; returns what is stored of them. Raises RuleError and leaves the alerts as they were."""
+        self.evaluated = True
         seen = self._alerts(samples, at=at, context=context)
         active: dict[Key, Alert] = {}
         for key, alert in seen.items():
@@ -123,8 +112,11 @@ class AlertingRule:
                 active[key] = kept
         hold = self.config.for_
         for key, alert in active.items():
-            if alert.state == PENDING and at - alert.active_at >= hold:
+            held = at - alert.active_at >= hold
+            if alert.state == PENDING and held:
                 active[key] = replace(alert, state=FIRING, fired_at=at)
+            elif alert.state == FIRING and not held:  # a reload made `for` longer
+                active[key] = replace(alert, state=PENDING, fired_at=0.0, last_sent_at=0.0, keep_firing_since=0.0)
         count = sum(alert.state != INACTIVE for alert in active.values())
         if limit and count > limit:
             self.active = {}
@@ -150,30 +142,14 @@ class AlertingRule:
         return alert if at - alert.resolved_at <= RESOLVED_KEPT_SECONDS else None
 
     def _alerts(
-        self, samples: Sequence[tuple[Mapping[str, str], float]], *, at: float, context: TemplateContext
+        self, samples: Sequence[tuple[Mapping[str, str], float | Histogram]], *, at: float, context: TemplateContext
     ) -> dict[Key, Alert]:
-        table = functions(query=context.query, external_url=context.external_url)
+        if not samples:
+            return {}
+        table = functions(query=context.query, external_url=context.external_url, now=context.now)
         out: dict[Key, Alert] = {}
         for found, value in samples:
-            variables: dict[str, Any] = {
-                "$labels": found,
-                "$externalLabels": context.external_labels,
-                "$externalURL": context.external_url,
-                "$value": value,
-            }
-            dot = {
-                "Labels": found,
-                "ExternalLabels": context.external_labels,
-                "ExternalURL": context.external_url,
-                "Value": value,
-            }
-
-            def expand(template: Template, variables: dict[str, Any] = variables, dot: dict[str, Any] = dot) -> str:
-                try:
-                    return template.expand(functions=table, variables=variables, dot=dot)
-                except TemplateError as e:
-                    return f"<error expanding template: {e}>"
-
+            expand = _expander(found, value, context, table)
             labels = {name: text for name, text in found.items() if name != NAME}
             labels |= {name: expand(template) for name, template in self._labels.items()}
             labels[ALERT_NAME] = self.config.alert
@@ -185,8 +161,29 @@ class AlertingRule:
                     "aggregate the expression"
                 )
             annotations = {name: expand(template) for name, template in self._annotations.items()}
-            out[key] = Alert(labels, annotations, value, PENDING, at)
+            number = 0.0 if isinstance(value, Histogram) else value
+            out[key] = Alert(labels, annotations, number, PENDING, at)
         return out
+
+    def texts(
+        self,
+        alert: Mapping[str, str],
+        samples: Sequence[tuple[Mapping[str, str], float | Histogram]],
+        context: TemplateContext,
+    ) -> Mapping[str, str]:
+        """The annotations of one alert that these samples gave; for who does not need those of all."""
+        if not self._annotations:
+            return {}
+        table = functions(query=context.query, external_url=context.external_url, now=context.now)
+        own = {*self._labels, ALERT_NAME, NAME}
+        wanted = {name: text for name, text in alert.items() if name not in own}
+        for found, value in samples:
+            # An alert's labels are its sample's, the rule's over them.
+            if {name: text for name, text in found.items() if name not in own} == wanted:
+                expand = _expander(found, value, context, table)
+                if all(expand(template) == alert.get(name, "") for name, template in self._labels.items()):
+                    return {name: expand(template) for name, template in self._annotations.items()}
+        return {}
 
     def _stored(self) -> list[tuple[dict[str, str], float]]:
         out = []
@@ -205,6 +202,38 @@ class AlertingRule:
                 for key, alert in self.active.items()
             }
         return out
+
+
+def _expander(
+    labels: Mapping[str, str],
+    value: float | Histogram,
+    context: TemplateContext,
+    table: Mapping[str, Callable[..., Any]],
+) -> Callable[[Template], str]:
+    """What fills in a template for one sample; a mistake in it is said in its place."""
+    dot = {
+        "Labels": labels,
+        "ExternalLabels": context.external_labels,
+        "ExternalURL": context.external_url,
+        "Value": value,
+    }
+    variables = {
+        "$labels": labels,
+        "$externalLabels": context.external_labels,
+        "$externalURL": context.external_url,
+        "$value": value,
+    }
+
+    def expand(template: Template) -> str:
+        try:
+            text = template.expand(functions=table, variables=variables, dot=dot)
+        except TemplateError as e:
+            context.expanded(False)
+            return f"<error expanding template: {e}>"
+        context.expanded(True)
+        return text
+
+    return expand
 
 
 def format_alert_value(value: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bellbuoy import promql
 from bellbuoy.configuration import Duration, Strict, load_yaml, mistakes, validate
@@ -44,25 +44,36 @@ class RuleConfig(Strict):
 
     @field_validator("labels", "annotations")
     @classmethod
-    def _named(cls, pairs: dict[str, str]) -> dict[str, str]:
-        for name, text in pairs.items():
-            if not name or name == NAME:
+    def _named(cls, pairs: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for name in pairs:
+            if not name or (name == NAME and info.field_name == "labels"):
                 raise ValueError(f'"{name}" cannot be set by a rule; name it otherwise')
-            try:
-                Template(text, functions=KNOWN, variables=VARIABLES)
-            except TemplateError as e:
-                raise ValueError(f"{name}: cannot read template: {e}") from e
         return pairs
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if bool(self.record) == bool(self.alert):
-            raise ValueError("exactly one of record and alert must be set")
+        if self.record and self.alert:
+            raise ValueError("only one of record and alert must be set; remove the other")
+        if not self.record and not self.alert:
+            raise ValueError("one of record and alert must be set; add it")
         if self.record and (self.for_ or self.keep_firing_for or self.annotations):
             raise ValueError(
                 "for, keep_firing_for and annotations belong to alerts; remove them from the recording rule"
             )
+        if "{" in self.record or "}" in self.record:
+            raise ValueError(f'record: "{self.record}" has braces; put selectors and functions into expr')
+        if self.alert:
+            self.check_templates()
         return self
+
+    def check_templates(self) -> None:
+        """Read an alert's texts; of a recording rule labels are just texts. Raises ValueError."""
+        for field, pairs in (("labels", self.labels), ("annotations", self.annotations)):
+            for name, text in pairs.items():
+                try:
+                    Template(text, functions=KNOWN, variables=VARIABLES)
+                except TemplateError as e:
+                    raise ValueError(f"{field}: {name}: cannot read template: {e}") from e
 
 
 class RuleGroupConfig(Strict):
@@ -74,6 +85,14 @@ class RuleGroupConfig(Strict):
     limit: int = Field(default=0, ge=0)
     labels: dict[str, str] = Field(default_factory=dict)
     rules: list[Any] = Field(default_factory=list)
+
+    @field_validator("labels")
+    @classmethod
+    def _named(cls, pairs: dict[str, str]) -> dict[str, str]:
+        for name in pairs:
+            if not name or name == NAME:
+                raise ValueError(f'"{name}" cannot be set by a group; name it otherwise')
+        return pairs
 
 
 class RuleFile(Strict):
@@ -99,7 +118,14 @@ class BrokenRule:
     name: str
     expr: str
     alerting: bool
-    error: str
+    reason: str
+    place: str
+    """The group, and which of its rules."""
+
+    @property
+    def error(self) -> str:
+        """Where and why."""
+        return f"{self.place}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,8 @@ def load_groups(
             offset = group.query_offset if group.query_offset is not None else query_offset_seconds
             interval = group.interval or interval_seconds
             rules = tuple(
-                _load_rule(rule, group, place=f'group "{group.name}", rule {i}') for i, rule in enumerate(group.rules)
+                _load_rule(rule, group, place=f'group "{group.name}", rule {i + 1}')
+                for i, rule in enumerate(group.rules)
             )
             print_ = hashlib.sha256(repr((group, interval, offset)).encode()).hexdigest()
             out.append(LoadedGroup(name, group.name, interval, offset, group.limit, rules, print_))
@@ -144,9 +171,13 @@ def _load_rule(data: Any, group: RuleGroupConfig, *, place: str) -> RuleConfig |
     except ValidationError as e:
         found = data if isinstance(data, dict) else {}
         name = str(found.get("alert") or found.get("record") or place)
-        return BrokenRule(
-            name, str(found.get("expr", "")), "record" not in found, f"{place}: " + "; ".join(mistakes(e))
-        )
-    if group.labels:
-        return rule.model_copy(update={"labels": {**group.labels, **rule.labels}})
-    return rule
+        return BrokenRule(name, str(found.get("expr", "")), "record" not in found, "; ".join(mistakes(e)), place)
+    if not group.labels:
+        return rule
+    whole = rule.model_copy(update={"labels": {**group.labels, **rule.labels}})
+    try:
+        if whole.alert:
+            whole.check_templates()
+    except ValueError as e:
+        return BrokenRule(whole.alert, whole.expr, True, f"of the group: {e}", place)
+    return whole

@@ -7,13 +7,98 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bellbuoy.exposition import go_number
+from bellbuoy.tsdb import Histogram
 
 _VERB = re.compile(r"%([-+# 0]*)(\d+)?(?:\.(\d*))?(.)", re.DOTALL)
 # Widths and precisions past this are cut: nobody reads them, and they cost memory.
 WIDTH_LIMIT = 1000
+
+
+class GoValue:
+    """A value with fields of its own that is neither text nor number."""
+
+    def field(self, name: str) -> Any:
+        """A field. Raises ValueError for one that there is not."""
+        fields = self._fields()
+        if name not in fields:
+            raise ValueError(f"can't evaluate field {name} in {self}; use one of {', '.join(fields)}")
+        return fields[name]
+
+    def _fields(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class GoTime(GoValue):
+    """A time in UTC, in milliseconds since 1970; prints as Go's does."""
+
+    milliseconds: int
+
+    def _when(self) -> datetime:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.milliseconds)
+
+    def __str__(self) -> str:
+        when = self._when()
+        fraction = f".{when.microsecond:06d}".rstrip("0") if when.microsecond else ""
+        return when.strftime("%Y-%m-%d %H:%M:%S") + f"{fraction} +0000 UTC"
+
+    def _fields(self) -> dict[str, Any]:
+        when = self._when()
+        return {
+            "Year": when.year, "Month": when.strftime("%B"), "Day": when.day, "Weekday": when.strftime("%A"),
+            "YearDay": when.timetuple().tm_yday, "Hour": when.hour, "Minute": when.minute, "Second": when.second,
+            "Unix": self.milliseconds // 1000, "UnixMilli": self.milliseconds,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GoDuration(GoValue):
+    """A duration in nanoseconds; prints as Go's does: `1h2m3.5s`."""
+
+    nanoseconds: int
+
+    def __str__(self) -> str:
+        sign, rest = ("-", -self.nanoseconds) if self.nanoseconds < 0 else ("", self.nanoseconds)
+        for unit, size in (("ns", 1), ("µs", 1000), ("ms", 1_000_000)):
+            if rest < size * 1000:
+                return f"{sign}{_decimal(rest, size)}{unit}" if rest else "0s"
+        minutes, seconds = divmod(rest, 60_000_000_000)
+        hours, minutes = divmod(minutes, 60)
+        text = f"{_decimal(seconds, 1_000_000_000)}s"
+        return sign + (f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}" if minutes else text)
+
+    @property
+    def seconds(self) -> float:
+        """The same as a number."""
+        return self.nanoseconds / 1e9
+
+    def _fields(self) -> dict[str, Any]:
+        seconds = self.seconds
+        return {
+            "Hours": seconds / 3600, "Minutes": seconds / 60, "Seconds": seconds,
+            "Milliseconds": int(self.nanoseconds / 1e6), "String": str(self),
+        }  # fmt: skip
+
+
+def _decimal(number: int, size: int) -> str:
+    """The number in units of so many, without needless zeros."""
+    whole, part = divmod(number, size)
+    digits = len(str(size)) - 1
+    return f"{whole}.{part:0{digits}d}".rstrip("0") if part else str(whole)
+
+
+def format_histogram(histogram: Histogram) -> str:
+    """A native histogram as Go prints it: count, sum and the buckets that are not empty."""
+    parts = [f"count:{go_number(histogram.count)}", f"sum:{go_number(histogram.sum)}"]
+    for lower, upper, from_, to, count in histogram.buckets():
+        edges = f"{'[' if from_ else '('}{go_number(lower)},{go_number(upper)}{']' if to else ')'}"
+        parts.append(f"{edges}:{go_number(count)}")
+    return "{" + ", ".join(parts) + "}"
 
 
 def format_value(value: Any) -> str:
@@ -24,6 +109,8 @@ def format_value(value: Any) -> str:
         return "<nil>"
     if isinstance(value, float):
         return go_number(value)
+    if isinstance(value, Histogram):
+        return format_histogram(value)
     if isinstance(value, Mapping):
         if "Labels" in value and "Value" in value:
             return f"{{{format_value(value['Labels'])} {format_value(value['Value'])}}}"
@@ -43,6 +130,8 @@ def _one(verb: str, flags: str, precision: int | None, value: Any) -> str | None
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if verb == "v":
         return format_value(value)
+    if verb == "T":
+        return _type_name(value)
     if verb == "t":
         return format_value(value) if isinstance(value, bool) else None
     if verb == "s":
@@ -89,7 +178,8 @@ def sprintf(form: str, *values: Any) -> str:
         size = min(int(width or 0), WIDTH_LIMIT)
         if "-" in flags:
             return text.ljust(size)
-        return text.zfill(size) if "0" in flags and verb in "dfFeEgGxX" else text.rjust(size)
+        zeros = "0" in flags and verb in "dfFeEgGxX" and text[-1] not in "fN"
+        return text.zfill(size) if zeros else text.rjust(size)
 
     out = _VERB.sub(replace, form)
     if used < len(values):

@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 from bellbuoy.promql import Engine
 from bellbuoy.rules.alerting import Alert, AlertingRule
 from bellbuoy.rules.config import LoadedGroup
-from bellbuoy.rules.group import RuleGroup, RuleOptions, RuleWorld
+from bellbuoy.rules.evaluation import RuleOptions, RuleWorld
+from bellbuoy.rules.group import RuleGroup
 from bellbuoy.rules.metrics import RuleMetrics
 from bellbuoy.scrape import Failed, endless, log_failure
 from bellbuoy.tsdb import Storage
@@ -38,7 +39,11 @@ class RuleManager:
     ) -> None:
         self._failed = failed
         self._executor = ThreadPoolExecutor(options.concurrency, thread_name_prefix="rules")
-        self._world = RuleWorld(engine, storage, self._executor, options, RuleMetrics(registry), send, clock=clock)
+        beside = options.concurrent_evaluations
+        self._helpers = ThreadPoolExecutor(beside, thread_name_prefix="rule") if beside else None
+        self._world = RuleWorld(
+            engine, storage, self._executor, options, RuleMetrics(registry), send, clock=clock, helpers=self._helpers
+        )
         self._started = clock()
         self._groups: dict[str, RuleGroup] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -56,17 +61,21 @@ class RuleManager:
         old = {key: self._groups[key] for key in gone}
         for key in gone:
             await self._stop(key)
+        ended: list[tuple[RuleGroup, RuleGroup]] = []
         for key, loaded in wanted.items():
             if key in self._tasks:
                 continue
             group = RuleGroup(loaded, self._world, started=self._started)
             if key in old:
                 group.take_over(old[key])
-                old.pop(key).end_series(group)
+                ended.append((old.pop(key), group))
             self._groups[key] = group
             self._tasks[key] = endless(group.run(), name=f"rules {key}", failed=self._failed)
+        elsewhere = {state.identity for key in wanted for state in self._groups[key].rules}
+        for former, later in ended:
+            former.end_series(later, elsewhere=elsewhere)
         for key, group in old.items():
-            group.end_series(None)
+            group.end_series(None, elsewhere=elsewhere)
             del self._groups[key]
             self._world.metrics.forget(key)
 
@@ -80,6 +89,13 @@ class RuleManager:
         for key in list(self._tasks):
             await self._stop(key)
         await asyncio.to_thread(self._executor.shutdown, wait=True)
+        if self._helpers is not None:
+            await asyncio.to_thread(self._helpers.shutdown, wait=True)
+
+    @property
+    def external_labels(self) -> Mapping[str, str]:
+        """Those of the configuration."""
+        return self._world.external_labels
 
     def groups(self) -> list[RuleGroup]:
         """All groups, in the order of their files and names."""

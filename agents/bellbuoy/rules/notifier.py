@@ -35,7 +35,7 @@ from bellbuoy.scrape import (
     log_failure,
     refused_discovery,
 )
-from bellbuoy.scrape.config import FileDiscovery
+from bellbuoy.scrape.config import DnsDiscovery, FileDiscovery
 from bellbuoy.scrape.targets import ADDRESS
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class AlertmanagerConfig(HttpClientConfig):
     static_configs: list[StaticConfig] = Field(default_factory=list)
     file_sd_configs: list[FileDiscovery] = Field(default_factory=list)
     http_sd_configs: list[HttpDiscovery] = Field(default_factory=list)
+    dns_sd_configs: list[DnsDiscovery] = Field(default_factory=list)
     relabel_configs: list[RelabelConfig] = Field(default_factory=list)
     alert_relabel_configs: list[RelabelConfig] = Field(default_factory=list)
 
@@ -109,7 +110,13 @@ class _Metrics:
             registry=registry,
         )
         self.dropped = Counter(
-            "bellbuoy_notifications_dropped", "Alerts dropped because the queue was full.", name, registry=registry
+            "bellbuoy_notifications_dropped",
+            "Alerts that an alertmanager never got: the queue was full, they could not be sent, or the server ended.",
+            name,
+            registry=registry,
+        )
+        self.capacity = Gauge(
+            "bellbuoy_notifications_queue_capacity", "Alerts that may wait for one alertmanager.", registry=registry
         )
         self.queued = Gauge("bellbuoy_notifications_queue_length", "Alerts that wait.", name, registry=registry)
         self.seconds = Histogram(
@@ -136,6 +143,8 @@ class _Sender:
         self.idle = asyncio.Event()
         self.idle.set()
         self.last_error = ""
+        for metric in (metrics.sent, metrics.errors, metrics.dropped, metrics.queued):
+            metric.labels(url)
         self.task = endless(self._run(), name=f"notify {url}", failed=failed)
 
     def put(self, alerts: Sequence[dict[str, Any]]) -> None:
@@ -147,6 +156,14 @@ class _Sender:
         self._metrics.queued.labels(self.url).set(len(self._queue))
         self._wake.set()
         self.idle.clear()
+
+    def end(self) -> None:
+        """Stop now; what waits is lost, and counted."""
+        self.task.cancel()
+        if self._queue:
+            self._metrics.dropped.labels(self.url).inc(len(self._queue))
+            log.warning("alerts are left unsent", extra=fields(url=self.url, alerts=len(self._queue)))
+            self._queue.clear()
 
     async def _run(self) -> None:
         while True:
@@ -179,6 +196,7 @@ class _Sender:
             log.warning("cannot send alerts", extra=fields(url=self.url, alerts=len(batch), error=error))
         self.last_error = error
         self._metrics.errors.labels(self.url).inc(len(batch))
+        self._metrics.dropped.labels(self.url).inc(len(batch))
 
     async def _post(self, body: bytes) -> tuple[str, bool]:
         """What went wrong, if anything, and whether it may go right the next time."""
@@ -197,15 +215,17 @@ class _Section:
     """One entry of `alertmanagers`: its discovery, its client, its senders."""
 
     def __init__(self, at: int, config: AlertmanagerConfig, base: Path | None, notifier: "Notifier") -> None:
-        self.config, self._base, self._notifier = config, base, notifier
+        self.config, self.base, self._notifier = config, base, notifier
         self._client = HttpClient(config, base=base, timeout_seconds=config.timeout)
         self._rules, self._alert_rules = relabeler(config.relabel_configs), relabeler(config.alert_relabel_configs)
         self.senders: dict[str, _Sender] = {}
+        self.dropped: list[str] = []
         self.discovery = Discovery(
             f"alertmanagers[{at}]",
             static=config.static_configs,
             files=config.file_sd_configs,
             http=config.http_sd_configs,
+            dns=config.dns_sd_configs,
             base=base,
             changed=self._changed,
             failures=notifier.discovery_failures.inc,
@@ -215,22 +235,25 @@ class _Section:
         self.discovery.start()
 
     def _changed(self) -> None:
-        urls = set()
+        urls, dropped = set(), set()
         for group in self.discovery.groups():
             for own in group.targets:
-                labels = self._rules.apply(
-                    {
-                        "__scheme__": self.config.scheme,
-                        "__alerts_path__": f"/{self.config.path_prefix.strip('/')}/api/v2/alerts".replace("//", "/"),
-                        **group.labels,
-                        **own,
-                    }
-                )
-                if labels is not None and labels.get(ADDRESS):
-                    urls.add(f"{labels['__scheme__']}://{labels[ADDRESS]}{labels['__alerts_path__']}")
+                found = {
+                    **own,
+                    "__scheme__": self.config.scheme,
+                    "__alerts_path__": f"/{self.config.path_prefix.strip('/')}/api/v2/alerts".replace("//", "/"),
+                    **{name: text for name, text in group.labels.items() if name not in own},
+                }
+                labels = self._rules.apply(found)
+                if labels is None or not labels.get(ADDRESS):
+                    dropped.add(_url(found))
+                else:
+                    urls.add(_url(labels))
+        self.dropped = sorted(dropped)
         for url in [url for url in self.senders if url not in urls]:
-            self.senders.pop(url).task.cancel()
-            self._notifier.metrics.forget(url)
+            self.senders.pop(url).end()
+            if url not in self._notifier.urls():
+                self._notifier.metrics.forget(url)
         for url in urls - set(self.senders):
             self.senders[url] = _Sender(
                 url,
@@ -250,11 +273,14 @@ class _Section:
 
     async def stop(self) -> None:
         await self.discovery.stop()
-        tasks = [sender.task for sender in self.senders.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for sender in self.senders.values():
+            sender.end()
+        await asyncio.gather(*(sender.task for sender in self.senders.values()), return_exceptions=True)
         await self._client.close()
+
+
+def _url(labels: Mapping[str, str]) -> str:
+    return f"{labels.get('__scheme__', '')}://{labels.get(ADDRESS, '')}{labels.get('__alerts_path__', '')}"
 
 
 def relabel_alerts(alerts: Sequence[dict[str, Any]], rules: Any) -> list[dict[str, Any]]:
@@ -283,6 +309,7 @@ class Notifier:
         self._external: Mapping[str, str] = {}
         self._rules = relabeler([])
         self._sections: list[_Section] = []
+        self.metrics.capacity.set(options.queue_alerts)
 
     async def apply(self, config: AlertingConfig, *, base: Path | None, external_labels: Mapping[str, str]) -> None:
         """Send to these alertmanagers from now on; the same configuration changes nothing."""
@@ -292,10 +319,16 @@ class Notifier:
         self._config = (config, base)
         self._rules = relabeler(config.alert_relabel_configs)
         old, self._sections = self._sections, []
+        for at, one in enumerate(config.alertmanagers):
+            # What is the same goes on with its queue and with what it found.
+            same = next((section for section in old if section.config == one and section.base == base), None)
+            if same is not None:
+                old.remove(same)
+            self._sections.append(same or _Section(at, one, base, self))
         for section in old:
             await section.stop()
-        for at, one in enumerate(config.alertmanagers):
-            self._sections.append(_Section(at, one, base, self))
+            for url in set(section.senders) - set(self.urls()):
+                self.metrics.forget(url)
         self.count()
 
     def send(self, alerts: Sequence[Alert], rule: AlertingRule, valid_until: float) -> None:
@@ -321,6 +354,10 @@ class Notifier:
     def urls(self) -> list[str]:
         """Where alerts go."""
         return sorted({url for section in self._sections for url in section.senders})
+
+    def dropped_urls(self) -> list[str]:
+        """Alertmanagers that were found and that relabeling dropped."""
+        return sorted({url for section in self._sections for url in section.dropped})
 
     def errors(self) -> dict[str, str]:
         """Alertmanagers that do not take alerts, and why."""

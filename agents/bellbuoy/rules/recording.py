@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bellbuoy.labels import NAME
 from bellbuoy.rules.config import RuleConfig
 from bellbuoy.tsdb import LabelSets
@@ -20,7 +17,7 @@ class RecordingRule:
 
     config: RuleConfig
 
-    def series(self, labels: LabelSets, values: NDArray[np.float64], *, limit: int) -> LabelSets:
+    def series(self, labels: LabelSets, *, limit: int) -> LabelSets:
         """The result's label sets as they are stored. Raises RuleError when two of them become one, or at the limit."""
         count = len(labels)
         out = labels.set(NAME, [self.config.record] * count)

@@ -5,22 +5,31 @@ expressions are RE2's, run by the core.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from html import escape
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 from bellbuoy._core import Regex
 from bellbuoy.durations import parse_duration
-from bellbuoy.rules.go_format import format_value, sprintf
+from bellbuoy.rules.go_format import GoDuration, GoTime, format_value, sprintf
 
 Samples = list[dict[str, Any]]
 # Replacing works on texts up to this; longer ones stay as they are cut by the template's own limit anyway.
 REPLACE_LIMIT = 1000
 
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE)
+_NANOSECONDS_LIMIT = 2**63
+
+
 def _number(value: Any) -> float:
+    if isinstance(value, GoDuration):
+        return value.seconds
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError(f'strconv.ParseFloat: parsing "{value}": invalid syntax')
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"can't convert {format_value(value)} to a number")  # noqa: TRY004
     return float(value)
@@ -96,9 +105,25 @@ def humanize_percentage(value: Any) -> str:
     return f"{_trimmed(_number(value) * 100)}%"
 
 
-def to_time(value: Any) -> datetime:
+def to_time(value: Any) -> GoTime:
     """A time from seconds since 1970."""
-    return datetime.fromtimestamp(_number(value), UTC)
+    number = _number(value)
+    if math.isnan(number) or math.isinf(number):
+        raise ValueError("value is NaN or Inf")
+    nanoseconds = number * 1e9
+    if abs(nanoseconds) > _NANOSECONDS_LIMIT:
+        raise ValueError(
+            f"{format_value(number)} cannot be represented as a nanoseconds timestamp since it overflows int64"
+        )
+    return GoTime(int(int(nanoseconds) / 1_000_000))
+
+
+def to_duration(value: Any) -> GoDuration:
+    """A duration from seconds."""
+    nanoseconds = _number(value) * 1e9
+    if not abs(nanoseconds) < _NANOSECONDS_LIMIT:
+        raise ValueError(f"{format_value(value)} seconds are no duration; they overflow int64")
+    return GoDuration(int(nanoseconds))
 
 
 def humanize_timestamp(value: Any) -> str:
@@ -106,16 +131,24 @@ def humanize_timestamp(value: Any) -> str:
     number = _number(value)
     if math.isnan(number) or math.isinf(number):
         return _trimmed(number)
-    when = datetime.fromtimestamp(round(number * 1000) / 1000, UTC)
-    fraction = f".{when.microsecond:06d}".rstrip("0") if when.microsecond else ""
-    return when.strftime("%Y-%m-%d %H:%M:%S") + f"{fraction} +0000 UTC"
+    return str(to_time(number))
+
+
+def duration_seconds(text: str) -> float:
+    """`1h30m` as seconds; it may be negative."""
+    return -parse_duration(text[1:]) if text.startswith("-") else parse_duration(text)
+
+
+def title(text: str) -> str:
+    """The first letter of each word large, the rest as it is."""
+    return re.sub(r"(?<![\w'’])\d*[^\W\d_]", lambda match: match.group().upper(), text)
 
 
 def re_replace_all(pattern: str, replacement: str, text: str) -> str:
     """Every match replaced, `$1` filled in. The core matches whole texts, so each match is found by its rests."""
     if len(text) > REPLACE_LIMIT:
         raise ValueError(f"the text has more than {REPLACE_LIMIT} characters")
-    out, at = "", 0
+    out, at, last = "", 0, -1
     while at <= len(text):
         start = f"(?s:.{{{at}}})"
         before = Regex(f"{start}(?P<bellbuoy_before>(?s:.*?))(?:{pattern})(?s:.*)")
@@ -124,9 +157,12 @@ def re_replace_all(pattern: str, replacement: str, text: str) -> str:
             break
         whole = Regex(f"{start}(?s:.*?)(?:{pattern})(?P<bellbuoy_after>(?s:.*))")
         after = whole.expand(text, "${bellbuoy_after}") or ""
-        out += skipped + (whole.expand(text, replacement) or "")
         end = len(text) - len(after)
-        if end == at + len(skipped):  # an empty match: go on behind the next character
+        # An empty match right behind another one is none, as in Go.
+        empty = end == at + len(skipped)
+        out += skipped + ("" if empty and end == last else whole.expand(text, replacement) or "")
+        last = end
+        if empty:  # go on behind the next character
             out += text[end : end + 1]
             end += 1
         at = end
@@ -138,20 +174,40 @@ def re_match(pattern: str, text: str) -> bool:
     return Regex(f"(?s:.*)(?:{pattern})(?s:.*)").matches(text)
 
 
+def _host_and_port(address: str) -> tuple[str, str] | None:
+    """`host:port` or `[host]:port` taken apart; None when it is neither."""
+    if address.startswith("["):
+        host, closed, port = address[1:].partition("]")
+        fits = closed and port.startswith(":") and not re.search(r"[\[\]:]", port[1:]) and "[" not in host
+        return (host, port[1:]) if fits else None
+    host, colon, port = address.rpartition(":")
+    return (host, port) if colon and not re.search(r"[:\[\]]", host) and not re.search(r"[\[\]]", port) else None
+
+
 def strip_port(address: str) -> str:
     """`host:9100` as `host`."""
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.rpartition(":")[0] if address.count(":") == 1 else address
+    found = _host_and_port(address)
+    return address if found is None else found[0]
 
 
 def strip_domain(address: str) -> str:
     """`host.example.com:9100` as `host:9100`; addresses of numbers stay."""
-    host = strip_port(address)
-    port = address[len(host) :] if address.startswith(host) else ""
-    if ":" in host or host.replace(".", "").isdecimal():
+    host, port = _host_and_port(address) or (address, "")
+    try:
+        ip_address(host)
+    except ValueError:
+        pass  # it is a name
+    else:
         return address
-    return host.partition(".")[0] + port
+    short = host.partition(".")[0]
+    if not port:
+        return short
+    return f"[{short}]:{port}" if ":" in short else f"{short}:{port}"
+
+
+# What may not stand as it is in a text of JavaScript.
+_SCRIPT = {code: f"\\u{code:04X}" for code in (*range(32), *map(ord, "<>&="))}
+_SCRIPT |= {ord("\\"): "\\\\", ord("'"): "\\'", ord('"'): '\\"'}
 
 
 def _first(samples: Sequence[Any]) -> Any:
@@ -164,6 +220,14 @@ def _index(value: Any, *keys: Any) -> Any:
     for key in keys:
         value = value.get(key, "") if isinstance(value, dict) else value[key]
     return value
+
+
+def _slice(value: Any, *bounds: int) -> Any:
+    size = len(value.encode()) if isinstance(value, str) else len(value)
+    low, high = (*bounds, *(0, size)[len(bounds) :])[:2]
+    if len(bounds) > 2 or not 0 <= low <= high <= size:
+        raise ValueError(f"index out of range: {', '.join(map(str, bounds))}")
+    return value.encode()[low:high].decode(errors="replace") if isinstance(value, str) else value[low:high]
 
 
 def _equal(first: Any, *others: Any) -> bool:
@@ -188,9 +252,12 @@ def _print(*values: Any) -> str:
     return out
 
 
-def functions(*, query: Callable[[str], Samples], external_url: str = "") -> dict[str, Callable[..., Any]]:
-    """The table for one expansion."""
-    path_prefix = "/" + external_url.partition("://")[2].partition("/")[2].strip("/")
+def functions(
+    *, query: Callable[[str], Samples], external_url: str = "", now: float = 0.0
+) -> dict[str, Callable[..., Any]]:
+    """The table for one expansion; `now` is the evaluation's time."""
+    _, slash, path = external_url.partition("://")[2].partition("/")
+    path_prefix = slash + path.rstrip("/")
 
     def link(expression: str, tab: int) -> str:
         return f"/graph?g0.expr={quote_plus(expression)}&g0.tab={tab}"
@@ -209,10 +276,10 @@ def functions(*, query: Callable[[str], Samples], external_url: str = "") -> dic
         "humanizePercentage": humanize_percentage,
         "humanizeTimestamp": humanize_timestamp,
         "toTime": to_time,
-        "parseDuration": parse_duration,
-        "title": lambda text: (
-            text.title() if text.isupper() else " ".join(w[:1].upper() + w[1:] for w in text.split(" "))
-        ),
+        "toDuration": to_duration,
+        "now": lambda: float(now),
+        "parseDuration": duration_seconds,
+        "title": title,
         "toUpper": lambda text: text.upper(),
         "toLower": lambda text: text.lower(),
         "stripPort": strip_port,
@@ -224,22 +291,25 @@ def functions(*, query: Callable[[str], Samples], external_url: str = "") -> dic
         "externalURL": lambda: external_url,
         "pathPrefix": lambda: path_prefix,
         "safeHtml": lambda text: text,
+        "urlQueryEscape": quote_plus,
         "urlquery": lambda *values: quote_plus(_print(*values)),
         "urlpath": lambda text: quote(text),
-        "html": lambda *values: escape(_print(*values)),
-        "js": lambda *values: _print(*values).replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'"),
+        "html": lambda *values: escape(_print(*values)).replace("&quot;", "&#34;").replace("&#x27;", "&#39;"),
+        "js": lambda *values: _print(*values).translate(_SCRIPT),
         "printf": sprintf,
         "print": _print,
         "println": lambda *values: " ".join(format_value(value) for value in values) + "\n",
         "len": lambda value: len(value.encode()) if isinstance(value, str) else len(value),
         "index": _index,
+        "slice": _slice,
         "not": lambda value: not value,
         "eq": _equal,
         "ne": lambda a, b: a != b,
         "lt": _ordered(lambda a, b: a < b),
         "le": _ordered(lambda a, b: a <= b),
-        "gt": _ordered(lambda a, b: a > b),
-        "ge": _ordered(lambda a, b: a >= b),
+        # As in Go they are the opposite of le and lt, so that NaN is above everything.
+        "gt": _ordered(lambda a, b: not a <= b),
+        "ge": _ordered(lambda a, b: not a < b),
     }
 
 

@@ -4,7 +4,7 @@ These are Prometheus's fields with Prometheus's defaults. Kubernetes is asked by
 `kubernetes_sd_configs` is refused with a pointer to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -196,20 +196,19 @@ class ScrapeConfig(Inherited, HttpClientConfig):
         legacy = self.metric_name_validation_scheme == "legacy"
         return self.metric_name_escaping_scheme or ("underscores" if legacy else "allow-utf-8")
 
-    @property
-    def protocols(self) -> Sequence[Protocol]:
-        """What targets are asked for, most wanted first."""
-        return self.scrape_protocols or default_protocols(native_histograms=self.scrape_native_histograms)
-
-    def settings(self, base: Path | None) -> dict[str, Any]:
+    def settings(self, base: Path | None, *, start_timestamps: bool = False) -> dict[str, Any]:
         """The pool's settings as the core's Scraper takes them."""
+        # What targets are asked for, most wanted first.
+        protocols = self.scrape_protocols or default_protocols(
+            protobuf=self.scrape_native_histograms or start_timestamps
+        )
         return core_settings(self, base) | {
             "interval_seconds": self.scrape_interval,
             "timeout_seconds": self.scrape_timeout,
             "honor_labels": self.honor_labels,
             "honor_timestamps": self.honor_timestamps,
             "track_timestamps_staleness": self.track_timestamps_staleness,
-            "accept": accept_header(self.protocols, self.escaping),
+            "accept": accept_header(protocols, self.escaping),
             "fallback_format": core_format(self.fallback_scrape_protocol),
             "legacy_names": self.metric_name_validation_scheme == "legacy",
             "extra_scrape_metrics": self.extra_scrape_metrics,
@@ -227,4 +226,5 @@ class ScrapeConfig(Inherited, HttpClientConfig):
             "convert_classic_histograms_to_nhcb": self.convert_classic_histograms_to_nhcb,
             "native_histogram_bucket_limit": self.native_histogram_bucket_limit,
             "native_histogram_min_bucket_factor": self.native_histogram_min_bucket_factor,
+            "start_timestamps": start_timestamps,
         }

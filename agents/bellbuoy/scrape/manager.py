@@ -41,8 +41,15 @@ class _Pool:
 class ScrapeManager:
     """Owns the pools. All methods run in the loop; the scraping itself is on the core's threads."""
 
-    def __init__(self, scraper: Scraper, *, registry: CollectorRegistry, failed: Failed = log_failure) -> None:
-        self._scraper, self._failed = scraper, failed
+    def __init__(
+        self,
+        scraper: Scraper,
+        *,
+        registry: CollectorRegistry,
+        failed: Failed = log_failure,
+        start_timestamps: bool = False,
+    ) -> None:
+        self._scraper, self._failed, self._start_timestamps = scraper, failed, start_timestamps
         self._pools: dict[str, _Pool] = {}
         self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._discovered = Gauge(
@@ -117,7 +124,9 @@ class ScrapeManager:
         pool.targets = build_targets(pool.config, pool.discovery.groups())
         try:
             self._scraper.set_pool(
-                name, pool.config.settings(pool.base), [target.for_core() for target in pool.targets.active]
+                name,
+                pool.config.settings(pool.base, start_timestamps=self._start_timestamps),
+                [target.for_core() for target in pool.targets.active],
             )
         except (ValueError, OSError) as e:
             self._refused.labels(name).inc()

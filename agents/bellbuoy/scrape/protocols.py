@@ -1,7 +1,8 @@
 """Scrape protocols: what a target is asked for, and how its answer is read if it does not say.
 
 The header is Prometheus 3.16's, weights included, so that an exporter chooses as it would there. Protobuf is asked for,
-before all others, where native histograms are wanted: only it carries them.
+before all others, where native histograms are wanted, which only it carries, or when counters began, which it says at
+less cost than OpenMetrics.
 """
 
 from collections.abc import Sequence
@@ -35,9 +36,9 @@ def check_protocol(name: str) -> str:
     return name
 
 
-def default_protocols(*, native_histograms: bool) -> tuple[Protocol, ...]:
+def default_protocols(*, protobuf: bool) -> tuple[Protocol, ...]:
     """What targets are asked for unless a configuration says something else."""
-    return PROTOCOLS if native_histograms else PROTOCOLS[1:]
+    return PROTOCOLS if protobuf else PROTOCOLS[1:]
 
 
 def accept_header(protocols: Sequence[Protocol], escaping: str) -> str:

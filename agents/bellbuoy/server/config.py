@@ -24,6 +24,7 @@ class GlobalConfig(Inherited):
     scrape_timeout: Duration = DEFAULT_TIMEOUT_SECONDS
     evaluation_interval: Duration = 60.0
     rule_query_offset: Duration = 0.0
+    query_log_file: str = ""
     external_labels: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("external_labels")

@@ -4,11 +4,16 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bellbuoy._core import Regex
 from bellbuoy.archive import ArchiveOptions, add_archive_arguments, archive_options
 from bellbuoy.configuration import parse_size
 from bellbuoy.durations import format_duration, parse_duration
 from bellbuoy.errors import OptionsError
 from bellbuoy.rules import RuleOptions
+
+# What may be turned on, by the names that Prometheus has for it.
+START_TIMESTAMPS = "created-timestamp-zero-ingestion"
+FEATURES = (START_TIMESTAMPS,)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,13 @@ class Options:
     lifecycle: bool = False
     admin: bool = False
     target_response: bool = False
+    cors_origin: str = ".*"
+    # As Prometheus: each keeps a connection.
+    notification_listeners: int = 16
+    query_log_file: Path | None = None
     external_url: str = ""
+    features: frozenset[str] = frozenset()
+    """Of FEATURES, those that are on."""
     scrape_threads: int = 2
     query: QueryOptions = field(default_factory=QueryOptions)
     rules: RuleOptions = field(default_factory=RuleOptions)
@@ -67,6 +78,14 @@ def _bytes(text: str) -> int:
         return parse_size(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def _regex(text: str) -> str:
+    try:
+        Regex(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+    return text
 
 
 def _count(text: str) -> int:
@@ -129,6 +148,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let /api/v1/targets/response show what a target answers to its scrape right now (default: off)",
     )
     add(
+        "--web.cors.origin",
+        dest="cors_origin",
+        type=_regex,
+        default=default.cors_origin,
+        metavar="REGEX",
+        help="pages of which origins may read the API, the whole of it matched, such as https?://(a|b)\\.example "
+        "(default: %(default)s)",
+    )
+    add(
+        "--web.max-notifications-subscribers",
+        dest="notification_listeners",
+        type=_count,
+        default=default.notification_listeners,
+        metavar="N",
+        help="who may listen to /api/v1/notifications/live at the same time (default: %(default)s)",
+    )
+    add(
         "--storage.path",
         dest="storage_path",
         default=str(default.storage_path),
@@ -159,6 +195,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.max_exemplars,
         metavar="N",
         help="exemplars that are held, of all series; the oldest make room; 0 takes none (default: %(default)s)",
+    )
+    add(
+        "--enable-feature",
+        dest="features",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"features to turn on, with commas between, or given several times: {', '.join(FEATURES)} (default: none)",
     )
     add(
         "--scrape.threads",
@@ -209,6 +253,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="bytes of JSON that one query may answer with (default: 256MB)",
     )
+    add(
+        "--query.log-file",
+        dest="query_log_file",
+        metavar="FILE",
+        help="log each query with its cost, as JSON; query_log_file of the configuration goes first (default: none)",
+    )
     rules = default.rules
     add(
         "--rules.max-concurrency",
@@ -217,6 +267,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=rules.concurrency,
         metavar="N",
         help="rule groups that are evaluated at the same time (default: %(default)s)",
+    )
+    add(
+        "--rules.max-concurrent-evals",
+        dest="rules_beside",
+        type=_count_or_none,
+        default=rules.concurrent_evaluations,
+        metavar="N",
+        help="rules of one group that do not need each other and are evaluated beside it, of all groups together; "
+        "0 is one after the other (default: %(default)s)",
+    )
+    add(
+        "--rules.shared-samples",
+        dest="rules_shared",
+        type=_count_or_none,
+        default=rules.shared_samples,
+        metavar="N",
+        help="samples that the rules of a group may hold in common in an evaluation, so that equal parts of their "
+        "expressions are evaluated once; 0 is none (default: %(default)s)",
     )
     add(
         "--rules.alert.resend-delay",
@@ -267,6 +335,9 @@ def options(args: argparse.Namespace) -> Options:
         )
     elif args.config_token_file or args.config_ca_file:
         raise OptionsError("cannot use --config-token-file or --config-ca-file without --config-url: add it")
+    features = frozenset(name for given in args.features for name in given.split(",") if name)
+    for name in sorted(features - {*FEATURES}):
+        raise OptionsError(f'cannot enable the feature "{name}": it is none of {", ".join(FEATURES)}; remove it')
     return Options(
         listen=args.listen,
         storage_path=Path(args.storage_path),
@@ -278,7 +349,11 @@ def options(args: argparse.Namespace) -> Options:
         lifecycle=args.lifecycle,
         admin=args.admin,
         target_response=args.target_response,
+        cors_origin=args.cors_origin,
+        notification_listeners=args.notification_listeners,
+        query_log_file=Path(args.query_log_file) if args.query_log_file else None,
         external_url=args.external_url.rstrip("/"),
+        features=features,
         scrape_threads=args.scrape_threads,
         query=QueryOptions(
             concurrency=args.query_concurrency,
@@ -292,6 +367,8 @@ def options(args: argparse.Namespace) -> Options:
             for_outage_tolerance_seconds=args.rules_tolerance,
             for_grace_seconds=args.rules_grace,
             concurrency=args.rules_concurrency,
+            concurrent_evaluations=args.rules_beside,
+            shared_samples=args.rules_shared,
             external_url=args.external_url.rstrip("/"),
         ),
         notify_queue=args.notify_queue,
@@ -305,17 +382,19 @@ _FLAG_NAMES = {
     "config_file": "config.file", "config_url": "config-url", "config_token_file": "config-token-file",
     "config_ca_file": "config-ca-file", "listen": "web.listen-address", "external_url": "web.external-url",
     "lifecycle": "web.enable-lifecycle", "admin": "web.enable-admin-api",
-    "target_response": "web.enable-target-response",
+    "target_response": "web.enable-target-response", "cors_origin": "web.cors.origin",
+    "notification_listeners": "web.max-notifications-subscribers", "query_log_file": "query.log-file",
     "storage_path": "storage.path", "retention": "storage.retention",
     "retention_size": "storage.retention-size", "max_exemplars": "storage.max-exemplars",
     "archive_url": "storage.archive.url",
     "archive_endpoint": "storage.archive.endpoint", "archive_region": "storage.archive.region",
     "archive_credentials_file": "storage.archive.credentials-file", "archive_interval": "storage.archive.interval",
     "archive_retry_delay": "storage.archive.retry-delay", "archive_retry_max_delay": "storage.archive.retry-max-delay",
-    "scrape_threads": "scrape.threads",
+    "features": "enable-feature", "scrape_threads": "scrape.threads",
     "query_concurrency": "query.max-concurrency", "query_timeout": "query.timeout",
     "query_lookback": "query.lookback-delta", "query_max_samples": "query.max-samples",
     "query_max_result": "query.max-result-size", "rules_concurrency": "rules.max-concurrency",
+    "rules_beside": "rules.max-concurrent-evals", "rules_shared": "rules.shared-samples",
     "rules_resend": "rules.alert.resend-delay", "rules_tolerance": "rules.alert.for-outage-tolerance",
     "rules_grace": "rules.alert.for-grace-period", "notify_queue": "alertmanager.notification-queue-capacity",
 }  # fmt: skip
@@ -330,5 +409,6 @@ def _flags(args: argparse.Namespace) -> dict[str, str]:
     for name, flag in _FLAG_NAMES.items():
         value = getattr(args, name)
         text = format_duration(value) if name in _DURATIONS else str(value if value is not None else "")
+        text = ",".join(value) if isinstance(value, list) else text
         out[flag] = text.lower() if isinstance(value, bool) else text
     return out

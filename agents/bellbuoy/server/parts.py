@@ -2,13 +2,17 @@
 
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
+
+from prometheus_client import CollectorRegistry
 
 from bellbuoy.promql import Engine
 from bellbuoy.rules import Notifier, RuleManager
 from bellbuoy.scrape import ScrapeManager
 from bellbuoy.server.options import Options
+from bellbuoy.server.query_ledger import QueryLedger
 from bellbuoy.server.query_pool import QueryPool
 from bellbuoy.tsdb import Storage
 
@@ -38,8 +42,11 @@ class Parts:
     scrape: ScrapeManager
     rules: RuleManager
     notifier: Notifier
+    ledger: QueryLedger
+    registry: CollectorRegistry
     started: float = field(default_factory=time.time)
     config_yaml: str = ""
+    external_labels: Mapping[str, str] = field(default_factory=dict)
     config_time: float = 0.0
     reload_successful: bool = False
 

@@ -6,6 +6,7 @@ is up, waiting included, and `QueryCanceled` when the client is gone; the thread
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,6 +15,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from bellbuoy.promql import QueryCanceled, QueryTimeout
+from bellbuoy.server.query_cost import Cost
 
 T = TypeVar("T")
 # How often we look whether the client is still there.
@@ -42,8 +44,9 @@ class QueryPool:
         work: Callable[[Callable[[], bool]], T],
         *,
         timeout_seconds: float | None = None,
+        cost: Cost | None = None,
     ) -> T:
-        """What `work(cancelled)` returns. Raises what it raises, QueryTimeout or QueryCanceled."""
+        """What `work(cancelled)` returns; `cost` is told. Raises what it raises, QueryTimeout or QueryCanceled."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         limit = self._timeout_seconds if timeout_seconds is None else min(timeout_seconds, self._timeout_seconds)
@@ -55,6 +58,9 @@ class QueryPool:
                 self._ended.labels("timeout").inc()
                 raise QueryTimeout("query timed out in query queue") from None
         gone = threading.Event()
+        if cost is not None:
+            cost.queue_seconds = loop.time() - start
+            work = _metered(work, cost)
         future = loop.run_in_executor(self._executor, work, gone.is_set)
         # The slot is the thread's: it is free when the thread is, even if nobody waits any more.
         future.add_done_callback(lambda _: self._slots.release())
@@ -79,6 +85,17 @@ class QueryPool:
     async def close(self) -> None:
         """Wait for what runs."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+
+
+def _metered(work: Callable[[Callable[[], bool]], T], cost: Cost) -> Callable[[Callable[[], bool]], T]:
+    def run(cancelled: Callable[[], bool]) -> T:
+        start = time.thread_time()
+        try:
+            return work(cancelled)
+        finally:
+            cost.cpu_seconds += time.thread_time() - start
+
+    return run
 
 
 def _forget(future: "asyncio.Future[T]") -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from bellbuoy.logs import fields
 from bellbuoy.server import following
 from bellbuoy.server.api import add_api
 from bellbuoy.server.config import read_files
+from bellbuoy.server.cors import add_cors
 from bellbuoy.server.options import FollowOptions, Options
 from bellbuoy.server.server import Server
 from bellbuoy.server.ui import add_ui
@@ -32,6 +33,7 @@ from bellbuoy.tsdb import StorageError
 log = logging.getLogger(__name__)
 # The last configuration of the operator lies here, beside the series.
 CACHE_FOLDER = "operator-config"
+NO_LIFECYCLE = "Lifecycle API is not enabled; start with --web.enable-lifecycle.\n"
 
 
 class StorageFailedError(CannotError):
@@ -53,9 +55,18 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
     registry, health = CollectorRegistry(), Health()
     server = Server(options, registry=registry, health=health)
     app = application("Server", registry=registry, health=health)
-    add_api(app, parts=lambda: server.parts, ready=server.waiting, replay=lambda: server.replay)
+    add_api(
+        app,
+        parts=lambda: server.parts,
+        ready=server.waiting,
+        replay=lambda: server.replay,
+        notifications_=server.notifications,
+    )
+    add_cors(app, origin=options.cors_origin)
     reload = _Reload(options, server)
-    app.router.add_post("/-/reload", reload.handler)
+    for method in ("POST", "PUT"):
+        app.router.add_route(method, "/-/reload", reload.handler)
+        app.router.add_route(method, "/-/quit", _quit(options, stop))
     add_ui(app)
     bound: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -77,6 +88,7 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
         for one in ends[1:]:
             one.cancel()
         results = await asyncio.gather(*ends[1:], return_exceptions=True)
+        server.stopping()
         ended.set()
         try:
             await http
@@ -87,6 +99,17 @@ async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str
             raise StorageFailedError(str(result)) from result
         if isinstance(result, Exception):
             raise result
+
+
+def _quit(options: Options, stop: asyncio.Event) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handler(_: web.Request) -> web.Response:
+        """`POST /-/quit`."""
+        if not options.lifecycle:
+            return web.Response(status=403, text=NO_LIFECYCLE)
+        stop.set()
+        return web.Response(text="Requesting termination... Goodbye!")
+
+    return handler
 
 
 async def _work(server: Server, reload: "_Reload", bound: "asyncio.Future[str]", registry: CollectorRegistry) -> None:
@@ -166,7 +189,7 @@ class _Reload:
     async def handler(self, _: web.Request) -> web.Response:
         """`POST /-/reload`."""
         if not self._options.lifecycle:
-            return web.Response(status=403, text="Lifecycle API is not enabled; start with --web.enable-lifecycle.\n")
+            return web.Response(status=403, text=NO_LIFECYCLE)
         if self._options.config_file is None:
             text = "The configuration comes from the operator; there is no file to read again.\n"
             return web.Response(status=409, text=text)

@@ -9,10 +9,12 @@ import asyncio
 import logging
 import time
 from functools import partial
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from bellbuoy._core import Scraper
+from bellbuoy.configuration import resolve_path
 from bellbuoy.http import Health
 from bellbuoy.logs import fields
 from bellbuoy.promql import Engine, EngineOptions
@@ -21,8 +23,11 @@ from bellbuoy.scrape import ScrapeManager
 from bellbuoy.server.archiving import ArchiveTask
 from bellbuoy.server.config import Loaded
 from bellbuoy.server.metrics import CoreStats, ServerMetrics
-from bellbuoy.server.options import Options
+from bellbuoy.server.notifications import RELOAD_FAILED, STARTING, STOPPING, Notifications
+from bellbuoy.server.options import START_TIMESTAMPS, Options
 from bellbuoy.server.parts import Parts, Replay
+from bellbuoy.server.query_ledger import QueryLedger
+from bellbuoy.server.query_log import QueryLog
 from bellbuoy.server.query_pool import QueryPool
 from bellbuoy.tsdb import Storage
 
@@ -40,6 +45,9 @@ class Server:
         self._archive: ArchiveTask | None = None
         self._configured = False
         self.replay = Replay()
+        self.notifications = Notifications(most_listeners=options.notification_listeners)
+        self.notifications.add(STARTING)
+        self._query_log = QueryLog(registry)
         # The first task that failed by itself: the part ends with its error.
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Applying is one at a time: a reload and a signal may come together.
@@ -114,7 +122,12 @@ class Server:
                 timeout_seconds=options.query.timeout_seconds,
                 registry=self._registry,
             ),
-            scrape=ScrapeManager(self._scraper, registry=self._registry, failed=self._failed),
+            scrape=ScrapeManager(
+                self._scraper,
+                registry=self._registry,
+                failed=self._failed,
+                start_timestamps=START_TIMESTAMPS in self.options.features,
+            ),
             rules=RuleManager(
                 engine=engine,
                 storage=storage,
@@ -124,7 +137,10 @@ class Server:
                 failed=self._failed,
             ),
             notifier=notifier,
+            ledger=QueryLedger(self._query_log),
+            registry=self._registry,
         )
+        self.notifications.remove(STARTING)
         if options.archive is not None:
             self._archive = ArchiveTask(
                 options.archive, storage, options.storage_path, registry=self._registry, failed=self._failed
@@ -138,11 +154,14 @@ class Server:
         async with self._applying:
             parts, config = self.parts, loaded.config
             external = config.global_.external_labels
+            self._query_log.open(self._query_log_path(loaded))
             await parts.notifier.apply(config.alerting, base=loaded.base, external_labels=external)
             await parts.scrape.apply(config.scrape_configs, base=loaded.base, handed=loaded.handed)
             await parts.rules.apply(loaded.groups, external_labels=external)
             parts.config_yaml, parts.config_time, parts.reload_successful = loaded.yaml(), time.time(), True
+            parts.external_labels = external
             self._metrics.reloaded(successful=True)
+            self.notifications.remove(RELOAD_FAILED)
             if not self._configured:
                 self._configured = True
                 self._health.set_ready()
@@ -150,13 +169,26 @@ class Server:
     def refused(self, error: Exception) -> None:
         """A configuration came that cannot be used; the last one stays."""
         self._metrics.reloaded(successful=False)
+        self.notifications.add(RELOAD_FAILED)
         if self._parts is not None:
             self._parts.reload_successful = False
         if not self._configured:
             self._health.set_waiting(f"the configuration cannot be used: {error}")
 
+    def _query_log_path(self, loaded: Loaded) -> Path | None:
+        """Where the configuration, or else the flag, wants the query log."""
+        if loaded.config.global_.query_log_file:
+            return Path(resolve_path(loaded.config.global_.query_log_file, loaded.base or Path()))
+        return self.options.query_log_file
+
+    def stopping(self) -> None:
+        """The end begins: who listens to notifications is told so, and let go."""
+        self.notifications.add(STOPPING)
+        self.notifications.end()
+
     async def close(self) -> None:
         """Stop everything; what was appended is durable afterwards."""
+        self._query_log.close()
         if self._parts is None:
             return
         parts, self._parts = self._parts, None

@@ -14,7 +14,11 @@ from bellbuoy._core import (
     StorageError,
     Survey,
     Writer,
+    decode_histogram_chunk,
+    encode_histogram_chunks,
+    histogram_columns,
     inspect_file,
+    join_histograms,
     survey_series,
 )
 
@@ -29,6 +33,10 @@ __all__ = [
     "StorageError",
     "Survey",
     "Writer",
+    "decode_histogram_chunk",
+    "encode_histogram_chunks",
+    "histogram_columns",
     "inspect_file",
+    "join_histograms",
     "survey_series",
 ]

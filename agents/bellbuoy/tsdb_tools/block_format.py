@@ -4,7 +4,7 @@
 01J…/                 its ULID: when it was made, and chance
   meta.json           from when to when, how many series
   index               symbols, series, postings; version 2
-  chunks/000001       chunks of up to 120 samples
+  chunks/000001       chunks of up to 120 samples, of numbers or of native histograms
   tombstones          what is deleted
 ```
 Here is what writer and reader share: marks, the table of contents, and deletions. Numbers are big-endian.
@@ -13,16 +13,15 @@ Here is what writer and reader share: marks, the table of contents, and deletion
 import struct
 from typing import NamedTuple
 
-from bellbuoy.tsdb_tools.binary import Bytes, crc32c, read_uvarint, read_varint
+from bellbuoy.tsdb.binary import Bytes, crc32c, read_uvarint, read_varint
 
 INDEX_MAGIC, INDEX_VERSION = 0xBAAAD700, 2
 CHUNKS_MAGIC, CHUNKS_VERSION = 0x85BD40DD, 1
 TOMBSTONES_MAGIC, TOMBSTONES_VERSION = 0x0130BA30, 1
 # Series and their references are counted in units of this.
 SERIES_ALIGNMENT = 16
-XOR = 1
-# Other encodings, by number, as a message names them.
-ENCODINGS = {2: "native histograms", 3: "native float histograms"}
+# Encodings of chunks: numbers, and native histograms with whole counts or with any.
+XOR, HISTOGRAMS, FLOAT_HISTOGRAMS = 1, 2, 3
 META, INDEX, CHUNKS, TOMBSTONES = "meta.json", "index", "chunks", "tombstones"
 _TOC = struct.Struct(">6Q")
 

@@ -1,7 +1,7 @@
 """Reads a block of Prometheus's: its index from end to end, and the chunks of some thousand series at a time.
 
-All files are mapped, every checksum is looked at. What is deleted in it is left out; native histograms, which have
-chunks of their own, are counted and passed over.
+All files are mapped, every checksum is looked at. What is deleted in it is left out. Chunks of numbers are decoded side
+by side, those of native histograms by the core, one after the other.
 """
 
 import json
@@ -11,16 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bellbuoy.archive.source import Ints, Samples
-from bellbuoy.tsdb import LabelSets
+from bellbuoy.tsdb import Histograms, LabelSets, decode_histogram_chunk, xor
+from bellbuoy.tsdb.binary import CutOffError, crc32c_of_each, read_uvarint, read_varint
 from bellbuoy.tsdb_tools import block_format as form
-from bellbuoy.tsdb_tools import xor
-from bellbuoy.tsdb_tools.binary import CutOffError, crc32c_of_each, read_uvarint, read_varint
 from bellbuoy.tsdb_tools.errors import ImportDataError
 
 # How many samples are decoded side by side, and handed over at once.
 BATCH_SAMPLES = 250_000
+# As many samples as one of a histogram counts for.
+HISTOGRAM_WEIGHT = 20
 
 
 @dataclass
@@ -42,8 +44,6 @@ class BlockReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.meta = read_meta(path)
-        self.native_histograms = 0
-        """Series with such chunks, as far as the block was read."""
         self._index = _mapped(path / form.INDEX)
         segments = sorted(one for one in (path / form.CHUNKS).iterdir() if one.name.isdecimal())
         self._segments = [(one, _mapped(one)) for one in segments]
@@ -61,13 +61,9 @@ class BlockReader:
         batch = _Batch()
         for reference, labels, chunks in self._series():
             deleted = self._deleted.get(reference, [])
-            native = False
             for place in chunks:
                 path, at, encoding, body, sum_ = self._chunk(place)
-                if encoding in form.ENCODINGS:
-                    native = True
-                    continue
-                if encoding != form.XOR:
+                if encoding not in (form.XOR, form.HISTOGRAMS, form.FLOAT_HISTOGRAMS):
                     raise damaged(path, f"at offset {at}: a chunk has the unknown encoding {encoding}")
                 if not batch.labels or batch.labels[-1] is not labels:
                     batch.labels.append(labels)
@@ -76,8 +72,8 @@ class BlockReader:
                 batch.bodies.append(body)
                 batch.sums.append(sum_)
                 batch.deleted.append(deleted)
-                batch.samples += int.from_bytes(body[1:3], "big")
-            self.native_histograms += native
+                samples = int.from_bytes(body[1:3], "big")
+                batch.samples += samples * (1 if encoding == form.XOR else HISTOGRAM_WEIGHT)
             if batch.samples >= BATCH_SAMPLES:
                 yield _decode(batch)
                 batch = _Batch()
@@ -195,21 +191,45 @@ def _decode(batch: _Batch) -> Samples:
     if len(wrong):
         path, at = batch.places[int(wrong[0])]
         raise damaged(path, f"at offset {at}: the chunk's checksum does not fit")
-    try:
-        decoded = xor.decode(data, starts + 1, ends)
-    except xor.ChunkError as e:
-        path, at = batch.places[e.index]
-        raise damaged(path, f"at offset {at}: the chunk cannot be read: {e}") from e
+    chunks = _decode_chunks(batch, data, starts, ends)
     # Chunks of one series follow each other.
     owners = np.array(batch.owners, np.int64)
     last = np.flatnonzero(np.diff(owners, append=-1))
-    offsets: Ints = np.concatenate([np.zeros(1, np.int64), decoded.offsets[1:][last]])
-    samples = Samples(LabelSets.from_dicts(batch.labels), offsets, decoded.timestamps, decoded.values)
+    offsets: Ints = np.concatenate([np.zeros(1, np.int64), chunks.offsets[1:][last]])
+    samples = Samples(LabelSets.from_dicts(batch.labels), offsets, chunks.timestamps, chunks.values, chunks.histograms)
     if any(batch.deleted):
-        kept = np.ones(len(decoded.timestamps), np.bool_)
+        kept = np.ones(len(chunks.timestamps), np.bool_)
         for number, intervals in enumerate(batch.deleted):
-            part = slice(decoded.offsets[number], decoded.offsets[number + 1])
+            part = slice(chunks.offsets[number], chunks.offsets[number + 1])
             for first, until in intervals:
-                kept[part] &= (decoded.timestamps[part] < first) | (decoded.timestamps[part] > until)
+                kept[part] &= (chunks.timestamps[part] < first) | (chunks.timestamps[part] > until)
         samples = samples.at(kept)
     return samples
+
+
+def _decode_chunks(batch: _Batch, data: NDArray[np.uint8], starts: Ints, ends: Ints) -> Samples:
+    """The samples of each chunk as of a series."""
+    numbers = np.flatnonzero(data[starts] == form.XOR)
+
+    def refused(number: int, reason: str) -> ImportDataError:
+        path, at = batch.places[number]
+        return damaged(path, f"at offset {at}: the chunk cannot be read: {reason}")
+
+    try:
+        decoded = xor.decode(data, starts[numbers] + 1, ends[numbers])
+    except xor.ChunkError as e:
+        raise refused(int(numbers[e.index]), str(e)) from e
+    empty = LabelSets.from_dicts([{}])
+    found = Samples(empty.take(np.zeros(len(numbers), np.int64)), *decoded, Histograms([]))
+    if len(numbers) == len(starts):
+        return found
+    parts = [found]
+    native = np.flatnonzero(data[starts] != form.XOR)
+    for number in native.tolist():
+        body = batch.bodies[number]
+        try:
+            times, values, histograms = decode_histogram_chunk(body[0], body[1:])
+        except ValueError as e:
+            raise refused(number, str(e)) from e
+        parts.append(Samples(empty, np.array([0, len(times)]), times, values, histograms))
+    return Samples.join(parts).take(np.argsort(np.concatenate([numbers, native])))

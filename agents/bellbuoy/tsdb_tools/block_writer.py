@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bellbuoy.archive.source import Ints, Samples
+from bellbuoy.archive.source import Floats, Ints, Samples, is_histogram
+from bellbuoy.tsdb import STALE_BITS, encode_histogram_chunks, xor
+from bellbuoy.tsdb.binary import crc32c_of_each, uvarint, varint
 from bellbuoy.tsdb_tools import block_format as form
-from bellbuoy.tsdb_tools import xor
-from bellbuoy.tsdb_tools.binary import crc32c_of_each, uvarint, varint
 
 # Prometheus's own.
 CHUNK_SAMPLES = 120
@@ -29,6 +29,8 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _UNFINISHED = ".tmp-for-creation"
 
 Labels = tuple[int, ...]
+_Row = tuple[int, int, int, int]
+"""Of a chunk: the series' number, the first and the last time, the place."""
 
 
 def ulid(milliseconds: int, chance: bytes) -> str:
@@ -50,7 +52,7 @@ class BlockWriter:
         # Of each series the first and last time and the place of each of its chunks, in turn.
         self._series: dict[Labels, array[int]] = {}
         self._waiting: list[Samples] = []
-        self.samples = self.chunks = 0
+        self.samples = self.histograms = self.chunks = 0
         self._first, self._last = 2**63 - 1, -(2**63)
 
     def add(self, samples: Samples) -> None:
@@ -59,6 +61,7 @@ class BlockWriter:
             return
         self._waiting.append(samples)
         self.samples += len(samples.timestamps)
+        self.histograms += int(is_histogram(samples.values).sum())
         self._first = min(self._first, int(samples.timestamps.min()))
         self._last = max(self._last, int(samples.timestamps.max()))
         if sum(len(one.timestamps) for one in self._waiting) >= ENCODE_SAMPLES:
@@ -67,26 +70,55 @@ class BlockWriter:
     def _encode(self) -> None:
         """Small metrics together: chunks that are encoded side by side cost less."""
         series = [self._of(labels) for one in self._waiting for labels in one.labels.to_dicts()]
-        counts = np.concatenate([np.diff(one.offsets) for one in self._waiting])
-        times = np.concatenate([one.timestamps for one in self._waiting])
-        values = np.concatenate([one.values for one in self._waiting])
+        samples = Samples.join(self._waiting)
         self._waiting = []
+        counts = np.diff(samples.offsets)
+        if not len(samples.histograms):
+            rows = self._numbers(np.arange(len(counts)), counts, samples.timestamps, samples.values)
+        else:
+            owners = np.repeat(np.arange(len(counts)), counts)
+            native = _are_of_histograms(owners, samples.values)
+            starts = np.flatnonzero(np.diff(owners, prepend=-1) | np.diff(native, prepend=False))
+            lengths, of_numbers = np.diff(starts, append=len(owners)), ~native[starts]
+            rows = self._numbers(
+                owners[starts][of_numbers], lengths[of_numbers], samples.timestamps[~native], samples.values[~native]
+            )
+            for at, length in zip(starts[~of_numbers].tolist(), lengths[~of_numbers].tolist(), strict=True):
+                rows += self._native(int(owners[at]), samples, slice(at, at + length))
+            # Of a series, chunks of both kinds follow each other in time.
+            rows.sort()
+        for owner, first, last, place in rows:
+            series[owner].extend((first, last, place))
+        self.chunks += len(rows)
+
+    def _numbers(self, owners: Ints, counts: Ints, times: Ints, values: Floats) -> list[_Row]:
+        """Write runs of numbers, which are so long, each of one series."""
         pieces = -(-counts // CHUNK_SAMPLES)
-        owners = np.repeat(np.arange(len(counts)), pieces)
-        number = np.arange(len(owners)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        offsets = np.append((np.cumsum(counts) - counts)[owners] + number * CHUNK_SAMPLES, len(times))
+        run = np.repeat(np.arange(len(counts)), pieces)
+        number = np.arange(len(run)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        offsets = np.append((np.cumsum(counts) - counts)[run] + number * CHUNK_SAMPLES, len(times))
+        out: list[_Row] = []
         at = 0
-        while at < len(owners):
+        while at < len(run):
             end = max(at + 1, int(np.searchsorted(offsets, offsets[at] + ENCODE_SAMPLES, side="right")) - 1)
             part = slice(offsets[at], offsets[end])
             encoded = xor.encode(offsets[at : end + 1] - offsets[at], times[part], values[part])
             firsts, lasts = times[offsets[at:end]], times[offsets[at + 1 : end + 1] - 1]
-            places = self._segments.write(encoded)
-            rows = zip(owners[at:end].tolist(), firsts.tolist(), lasts.tolist(), places, strict=True)
-            for owner, first, last, place in rows:
-                series[owner].extend((first, last, place))
+            places = self._segments.write(encoded, np.full(end - at, form.XOR, np.uint8))
+            out += zip(owners[run[at:end]].tolist(), firsts.tolist(), lasts.tolist(), places, strict=True)
             at = end
-        self.chunks += len(owners)
+        return out
+
+    def _native(self, owner: int, samples: Samples, part: slice) -> list[_Row]:
+        """Write a run of histograms of one series, with the stale markers between them."""
+        times = samples.timestamps[part]
+        chunks = encode_histogram_chunks(times, samples.values[part], samples.histograms, CHUNK_SAMPLES)
+        ends = np.cumsum([count for _, count, _ in chunks])
+        firsts, lasts = times[np.concatenate([[0], ends[:-1]])], times[ends - 1]
+        starts = np.cumsum([0, *(len(body) for _, _, body in chunks)])
+        encoded = xor.Encoded(np.frombuffer(b"".join(body for _, _, body in chunks), np.uint8), starts)
+        places = self._segments.write(encoded, np.array([encoding for encoding, _, _ in chunks], np.uint8))
+        return [(owner, *row) for row in zip(firsts.tolist(), lasts.tolist(), places, strict=True)]
 
     def finish(self) -> Path | None:
         """Write the rest, and give the block its name; None, and no block, when there were no samples."""
@@ -102,7 +134,13 @@ class BlockWriter:
             "ulid": self.ulid,
             "minTime": self._first,
             "maxTime": self._last + 1,
-            "stats": {"numSamples": self.samples, "numSeries": len(self._series), "numChunks": self.chunks},
+            "stats": {
+                "numSamples": self.samples,
+                "numFloatSamples": self.samples - self.histograms,
+                "numHistogramSamples": self.histograms,
+                "numSeries": len(self._series),
+                "numChunks": self.chunks,
+            },
             "compaction": {"level": 1, "sources": [self.ulid]},
             "version": 1,
         }
@@ -131,6 +169,13 @@ class BlockWriter:
         # Symbols are numbered as their texts are sorted, so numbers sort series as Prometheus sorts labels.
         series = sorted((tuple(rank[at] for at in labels), chunks) for labels, chunks in self._series.items())
         return encode_index(texts, series)
+
+
+def _are_of_histograms(owners: Ints, values: Floats) -> NDArray[np.bool_]:
+    """Which samples lie in chunks of histograms: these, and the stale markers that end a series of them."""
+    native, stale = is_histogram(values), values.view(np.uint64) == STALE_BITS
+    before = np.maximum.accumulate(np.where(stale, 0, np.arange(len(values))))
+    return np.asarray(native[before] & (owners[before] == owners))
 
 
 def encode_index(symbols: list[str], series: list[tuple[Labels, "array[int]"]]) -> bytes:
@@ -212,14 +257,14 @@ class _Segments:
         head = form.CHUNKS_MAGIC.to_bytes(4, "big") + bytes([form.CHUNKS_VERSION, 0, 0, 0])
         self._size = self._file.write(head)
 
-    def write(self, chunks: xor.Encoded) -> list[int]:
+    def write(self, chunks: xor.Encoded, encodings: NDArray[np.uint8]) -> list[int]:
         """Write chunks; returns their places as an index has them: the file's number from 0, and the offset in it."""
-        sums = _sums(chunks)
+        sums, marks = _sums(chunks, encodings), encodings.tolist()
         data, starts, places = chunks.data.tobytes(), chunks.starts.tolist(), []
         out: list[bytes] = []
         for at, sum_ in enumerate(sums.tolist()):
             body = data[starts[at] : starts[at + 1]]
-            whole = b"".join((uvarint(len(body)), b"\x01", body, sum_.to_bytes(4, "big")))
+            whole = b"".join((uvarint(len(body)), bytes([marks[at]]), body, sum_.to_bytes(4, "big")))
             if self._size + len(whole) > SEGMENT_BYTES:
                 self._file.write(b"".join(out))
                 out = []
@@ -239,11 +284,12 @@ class _Segments:
             self._file.close()
 
 
-def _sums(chunks: xor.Encoded) -> NDArray[np.uint32]:
+def _sums(chunks: xor.Encoded, encodings: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Checksums of the encoding's byte and the data of each."""
     starts, lengths = chunks.starts[:-1], np.diff(chunks.starts)
     shift = np.arange(1, len(lengths) + 1)
-    with_encoding = np.full(len(chunks.data) + len(lengths), form.XOR, np.uint8)
+    with_encoding = np.empty(len(chunks.data) + len(lengths), np.uint8)
+    with_encoding[starts + shift - 1] = encodings
     with_encoding[np.arange(len(chunks.data)) + np.repeat(shift, lengths)] = chunks.data
     return crc32c_of_each(with_encoding, starts + shift - 1, starts + lengths + shift)
 

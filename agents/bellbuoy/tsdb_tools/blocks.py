@@ -55,14 +55,10 @@ def find(path: Path) -> list[Path]:
 
 
 def read(path: Path, progress: Progress) -> Iterator[Samples]:
-    """All samples of all blocks; says how many series of native histograms were passed over."""
+    """All samples of all blocks."""
     blocks = find(path)
     for number, one in enumerate(blocks, start=1):
         reader = BlockReader(one)
         for samples in reader.samples():
             yield samples
             progress.done(len(samples.timestamps), f"block {number} of {len(blocks)}")
-        if reader.native_histograms:
-            progress.say(
-                f"{reader.native_histograms} series of {one} have native histograms, which are not stored: left out"
-            )

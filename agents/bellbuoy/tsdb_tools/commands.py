@@ -16,11 +16,11 @@ import orjson
 from bellbuoy.archive import Archiver, optional
 from bellbuoy.archive.errors import ArchiveError, ExportError
 from bellbuoy.archive.progress import Progress, Steps
-from bellbuoy.archive.source import Ints, Source, open_storage
-from bellbuoy.tsdb import LabelSets, Storage, StorageError, survey_series
+from bellbuoy.archive.source import Floats, Ints, Source, histograms_of, is_histogram, open_storage
+from bellbuoy.tsdb import Histogram, LabelSets, Storage, StorageError, survey_series
 from bellbuoy.tsdb_tools import analysis, blocks, files, listing, openmetrics, verification
+from bellbuoy.tsdb_tools.block_reader import HISTOGRAM_WEIGHT
 from bellbuoy.tsdb_tools.errors import DamagedError, ImportDataError
-from bellbuoy.tsdb_tools.openmetrics import Floats
 from bellbuoy.tsdb_tools.options import Options
 
 # How many imported samples the storage holds unsealed.
@@ -157,14 +157,19 @@ def _export_text(source: Source, out: Path, progress: Progress) -> str:
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            nameless = openmetrics.write(source, file, progress)
+            left_out = openmetrics.write(source, file, progress)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(out)
     finally:
         temporary.unlink(missing_ok=True)
-    if nameless:
-        progress.say(f"{nameless} series have no name, which the format cannot say: left out")
+    if left_out.nameless:
+        progress.say(f"{left_out.nameless} series have no name, which the format cannot say: left out")
+    if left_out.histograms:
+        progress.say(
+            f"{left_out.histograms:,} samples are native histograms, which the format cannot say: left out; "
+            "--format prometheus and parquet have them"
+        )
     return str(out)
 
 
@@ -187,7 +192,13 @@ def import_(options: Options, stopped: Callable[[], bool]) -> None:
             else:
                 for samples in blocks.read(options.path, progress):
                     owners = np.repeat(np.arange(len(samples.labels)), np.diff(samples.offsets))
-                    target.append(samples.labels.take(owners), samples.timestamps, samples.values)
+                    labels, native = samples.labels.take(owners), is_histogram(samples.values)
+                    if native.any():
+                        at, numbers = np.flatnonzero(native), np.flatnonzero(~native)
+                        target.append_histograms(labels.take(at), samples.timestamps[at], histograms_of(samples, at))
+                        target.append(labels.take(numbers), samples.timestamps[numbers], samples.values[numbers])
+                    else:
+                        target.append(labels, samples.timestamps, samples.values)
             target.finish()
     except StorageError as e:
         raise ImportDataError(f"{e}; {cure}") from e
@@ -207,7 +218,14 @@ class _Target:
 
     def append(self, labels: LabelSets, times: Ints, values: Floats) -> None:
         self.new += self._storage.append(labels, times, values)
-        self._open += len(times)
+        self._tidy(len(times))
+
+    def append_histograms(self, labels: LabelSets, times: Ints, histograms: list[Histogram]) -> None:
+        self.new += self._storage.append_histograms(labels, times, histograms)
+        self._tidy(len(times) * HISTOGRAM_WEIGHT)
+
+    def _tidy(self, samples: int) -> None:
+        self._open += samples
         if self._open >= TIDY_SAMPLES:
             self._open = 0
             self._storage.flush()

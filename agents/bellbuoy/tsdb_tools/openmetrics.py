@@ -1,6 +1,7 @@
 """OpenMetrics text with timestamps, as `promtool tsdb create-blocks-from openmetrics` reads it, written and read.
 
-The text has no stale markers: they are left out where it is written. Types are unknown to the storage, and said to be.
+The text has no stale markers and no native histograms: they are left out where it is written. Types are unknown to the
+storage, and said to be.
 A line is read as strictly as its samples matter; comments are passed over, but for the end, without which the text may
 have been cut off anywhere.
 """
@@ -8,18 +9,15 @@ have been cut off anywhere.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bellbuoy.archive.progress import Progress
-from bellbuoy.archive.source import Ints, Samples, Source
+from bellbuoy.archive.source import Floats, Ints, Samples, Source, is_histogram
 from bellbuoy.labels import NAME, is_legacy_label_name, is_legacy_metric_name, quote
 from bellbuoy.tsdb import STALE_BITS, LabelSets
 from bellbuoy.tsdb_tools.errors import ImportDataError
-
-Floats = NDArray[np.float64]
 
 # How many lines are handed over at once.
 BATCH_LINES = 200_000
@@ -39,23 +37,34 @@ _PAIR = re.compile(r"\s*(?:(" + _QUOTED + r")|([a-zA-Z_][a-zA-Z0-9_]*))\s*(?:=\s
 _ESCAPES = {"n": "\n", "\\": "\\", '"': '"'}
 
 
-def write(source: Source, out: IO[str], progress: Progress) -> int:
-    """Write all of it, metric by metric; returns how many series without a name were left out."""
-    nameless = 0
+class LeftOut(NamedTuple):
+    """What the text cannot say."""
+
+    nameless: int
+    """Series without a name."""
+    histograms: int
+    """Samples that are native histograms."""
+
+
+def write(source: Source, out: IO[str], progress: Progress) -> LeftOut:
+    """Write all of it, metric by metric; returns how much was left out."""
+    nameless = histograms = 0
     for name in source.metrics(source.start, source.end):
         heading = f"# TYPE {name if is_legacy_metric_name(name) else quote(name)} unknown\n"
         for samples in source.metric(name, source.start, source.end):
             if not name:
                 nameless += len(samples.labels)
                 continue
-            kept = samples.at(samples.values.view(np.uint64) != STALE_BITS)
+            native = is_histogram(samples.values)
+            histograms += int(native.sum())
+            kept = samples.at((samples.values.view(np.uint64) != STALE_BITS) & ~native)
             if len(kept.timestamps):
                 out.write(heading)
                 heading = ""
                 out.writelines(lines(kept))
             progress.done(len(kept.timestamps), f"metric {name}")
     out.write("# EOF\n")
-    return nameless
+    return LeftOut(nameless, histograms)
 
 
 def lines(samples: Samples) -> Iterator[str]:

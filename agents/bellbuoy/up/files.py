@@ -177,7 +177,7 @@ def _check_rule(rule: Resource[Any], alone: Selection) -> None:
     [group] = load_groups({RULES: text}, interval_seconds=60.0)
     for one in group.rules:
         if isinstance(one, BrokenRule):
-            raise ConfigError(one.error.removeprefix(f'group "{group.name}", rule 0: '))
+            raise ConfigError(one.reason)
 
 
 def _secrets(selection: Selection, manifests: Manifests) -> Iterator[tuple[str, str]]:

@@ -1,10 +1,11 @@
 //! The storage's files: whatever bytes they hold, a reader gives an error or an answer, and neither panics nor asks for memory
-//! that the bytes cannot be worth.
+//! that the bytes cannot be worth. So it is with Prometheus's chunks of histograms, which are imported.
 //!
 //! The first byte says what is read. Checksums are made right, since a reader that stops at them tries nothing.
 
 #![no_main]
 
+use bellbuoy_core::histogram::chunks;
 use bellbuoy_core::tsdb::block::{encode_tail, Block, IndexPlace, Span};
 use bellbuoy_core::tsdb::codec::{self, Decoder, Encoder};
 use bellbuoy_core::tsdb::columns::ColumnSets;
@@ -48,6 +49,15 @@ fn rows(bytes: &[u8], width: usize) {
     assert!(again.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
 }
 
+/// A chunk of Prometheus's: histograms that are read and written again read as the same.
+fn histograms(bytes: &[u8], encoding: u8, limit: usize) {
+    let Ok(samples) = chunks::read(encoding, bytes) else { return };
+    let again = chunks::write(&samples, limit);
+    let read = again.iter().flat_map(|chunk| chunks::read(chunk.encoding, &chunk.bytes).unwrap());
+    let told = |sample: chunks::Sample| (sample.0, sample.1.map(|h| (h.sum.to_bits(), h.numbers().count.to_bits())));
+    assert!(read.map(told).eq(samples.into_iter().map(told)));
+}
+
 /// A file of one frame of these bytes.
 fn framed(kind: frame::Kind, payload: &[u8], packed: bool) -> Vec<u8> {
     let mut file = frame::header(kind).to_vec();
@@ -80,6 +90,9 @@ fn block(pack: &[u8], index: &[u8]) -> Vec<u8> {
 fuzz_target!(|input: &[u8]| {
     let [what, size, rest @ ..] = input else { return };
     let count = usize::from(*size);
+    if what & 64 != 0 {
+        return histograms(rest, 2 + what % 2, count.max(1));
+    }
     match what % 8 {
         0 => return column(rest, count),
         1 => return integers(rest),

@@ -6,16 +6,21 @@
 //! histograms have each count as the difference to the one before, and a float holds whole numbers up to 2^53 only; absolute
 //! `u64` loses nothing, is compared and added without a running sum, and becomes floats when a query reads it.
 //!
-//! `bounds` knows the buckets' limits, `codec` the bytes of the disk, `python` what Python sees of one.
+//! `bounds` knows the buckets' limits, `codec` the bytes of the disk, `python` what Python sees of one; `chunks` is Prometheus's
+//! form of a series of them (`chunkcodec` its bits, made of `bitstream`'s numbers), `exports` how Python takes them out.
 //!
 //! Queries compute with float histograms. They read any by a `view`; `float` is one that changes, `arithmetic` sums and
 //! differences of two, `sums` those of many, `windows` how much one grew, `resets` whether it started anew, `quantile` what
 //! is estimated from buckets, `trim` what is cut off, `text` how it reads. `columns` is all that for Python, a list at a time.
 
 mod arithmetic;
+pub mod bitstream;
 pub mod bounds;
+pub mod chunkcodec;
+pub mod chunks;
 pub mod codec;
 mod columns;
+pub mod exports;
 mod float;
 pub mod python;
 mod quantile;

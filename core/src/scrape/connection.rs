@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::address::Address;
-use super::fetch::FetchError;
+use super::fetcherror::FetchError;
 use super::proxy::{self, ProxySettings};
 use super::tls::{Tls, HTTP2};
 

@@ -5,6 +5,7 @@
 //! or, where it was to become a histogram and cannot, is dropped, as Prometheus has it.
 
 use super::exemplars;
+use super::starts;
 use super::text::{self, Family, Format, TextError};
 use super::transcode::{histogram_labels, Transcoded};
 use crate::histogram::{Counts, Hint, Histogram, Numbers, Span, CUSTOM_SCHEMA};
@@ -111,6 +112,8 @@ struct Group<'a> {
     /// What stands behind the value, from a blank on.
     timestamp: &'a [u8],
     exemplars: Vec<&'a [u8]>,
+    /// Where lines say when their series began: what they say.
+    start_ms: Option<i64>,
 }
 
 impl Group<'_> {
@@ -121,6 +124,9 @@ impl Group<'_> {
         out.text.push(b' ');
         out.histogram(histogram);
         out.text.extend_from_slice(self.timestamp);
+        if let Some(start_ms) = self.start_ms {
+            out.start(start_ms);
+        }
         for exemplar in self.exemplars {
             out.say(" # ");
             out.text.extend_from_slice(exemplar);
@@ -171,6 +177,7 @@ pub fn convert(body: &[u8], format: Format, keep: bool) -> Result<Transcoded, Te
             collected: Collected::default(),
             timestamp: &[],
             exemplars: Vec::new(),
+            start_ms: None,
         });
         match part {
             Part::Bucket(bound) => group.collected.bucket(bound, line.value),
@@ -178,7 +185,9 @@ pub fn convert(body: &[u8], format: Format, keep: bool) -> Result<Transcoded, Te
             Part::Count => group.collected.count(line.value),
         }
         group.timestamp = timestamp(&body[key_end..end], line.timestamp_ms.is_some());
-        if let Some(exemplar) = line.exemplar.as_ref().map(|e| &body[e.start as usize..e.end as usize]) {
+        if let Some(behind) = line.exemplar.as_ref().map(|e| &body[e.start as usize..e.end as usize]) {
+            let (start_ms, exemplar) = starts::split(behind);
+            group.start_ms = group.start_ms.or(start_ms);
             // Without a time of its own it could not be told from the one before.
             if exemplars::read(exemplar, format).is_ok_and(|e| e.2.is_some()) {
                 group.exemplars.push(exemplar.trim_ascii_end());

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use hyper::header::HeaderValue;
 
-use super::fetch::FetchError;
+use super::fetcherror::FetchError;
 
 /// A credential, given or in a file that is read for each request, since it may be rotated.
 #[derive(Clone)]

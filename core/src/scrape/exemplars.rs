@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use rustc_hash::{FxBuildHasher, FxHasher};
 
 use super::plan::{Reading, OVER_BUDGET};
+use super::starts;
 use super::text::{self, Format};
 use crate::labels::{Labels, Str};
 use crate::tsdb::columns::{ColumnSet, MISSING};
@@ -29,12 +30,13 @@ pub struct Known {
 }
 
 impl Known {
-    /// The exemplars of a body that are new, and how many could not be read.
+    /// The exemplars of a body that are new, and how many could not be read. With `starts`, a line may say when its series began
+    /// before them.
     pub fn fresh(
         &mut self,
         columns: &Arc<ColumnSet>,
         target: &Labels,
-        (body, format): (&[u8], Format),
+        (body, format, starts): (&[u8], Format, bool),
         reading: &Reading,
         time_ms: i64,
     ) -> (Vec<(Labels, Exemplar)>, usize) {
@@ -42,7 +44,8 @@ impl Known {
         let (mut fresh, mut unread) = (Vec::new(), 0);
         for (slot, place) in &reading.exemplars {
             let (slot, text) = (*slot, &body[place.clone()]);
-            if slot >= OVER_BUDGET {
+            let text = if starts { starts::split(text).1 } else { text };
+            if slot >= OVER_BUDGET || (starts && text.is_empty()) {
                 continue;
             }
             let mut hasher = FxHasher::default();

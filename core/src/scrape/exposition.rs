@@ -28,7 +28,7 @@ type Sample = (Pairs, Value, Option<i64>, Option<(Pairs, f64, Option<i64>)>);
 
 fn read(body: &[u8], format: Format) -> Result<Vec<Sample>, PlanError> {
     let made = match format {
-        Format::Protobuf => protobuf::read(body, &ALL).map_err(PlanError::Limit)?,
+        Format::Protobuf => protobuf::read(body, &ALL, false).map_err(PlanError::Limit)?,
         _ => Transcoded::default(),
     };
     let body = if format == Format::Protobuf { &made.text } else { body };

@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::address::Address;
 use super::connection::{http_error, Body, Connection, Way};
 use super::credentials::Credentials;
+use super::fetcherror::FetchError;
 use super::inflate::{Limited, Sink};
 use super::negotiation::format_of;
 use super::oauth::{OAuth2, OAuth2Settings};
@@ -66,22 +67,6 @@ impl Default for FetchSettings {
             fallback: None,
             body_size_limit: 0,
         }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct FetchError {
-    pub text: String,
-    /// Nobody listens there (any more).
-    pub refused: bool,
-    /// The body was longer than it may be.
-    pub past_limit: bool,
-}
-
-impl FetchError {
-    pub fn new(text: impl Into<String>) -> FetchError {
-        FetchError { text: text.into(), refused: false, past_limit: false }
     }
 }
 

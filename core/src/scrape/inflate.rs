@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use flate2::write::MultiGzDecoder;
 use zstd::stream::write::Decoder as ZstdDecoder;
 
-use super::fetch::FetchError;
+use super::fetcherror::FetchError;
 
 /// A zstd frame may ask for a window of gigabytes; RFC 9659 allows 8 MiB in HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;

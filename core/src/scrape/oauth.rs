@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 
 use super::address::Address;
 use super::credentials::{authorization, basic, Secret};
-use super::fetch::{Client, FetchError};
+use super::fetch::Client;
+use super::fetcherror::FetchError;
 
 /// A token is renewed this long before it expires, so that it is good when it arrives.
 const RENEW_BEFORE: Duration = Duration::from_secs(10);

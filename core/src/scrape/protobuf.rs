@@ -1,460 +1,20 @@
 //! Prometheus's protobuf format: `io.prometheus.client.MetricFamily`, each behind its length.
 //!
-//! What comes out is the text that says the same (see `transcode`), with the native histograms beside it. The wire format is
-//! read by hand: the schema is a dozen messages that have not changed in years, and fields are taken from the body as
-//! they lie, without a tree of objects between.
+//! What comes out is the text that says the same (see `transcode`), with the native histograms beside it. `wire` walks the
+//! bytes, `family` says what its fields mean.
 
-use super::convert::Collected;
+use super::family::{family, Exemplar, Family, Metric, GAUGE_HISTOGRAM, HISTOGRAM, KINDS, SUMMARY};
 use super::text::format_number;
 use super::transcode::{HistogramSettings, Transcoded};
-use crate::histogram::{bad_schema, Counts, Hint, Histogram, Numbers, Span, CUSTOM_SCHEMA, SCHEMA_MIN, SCHEMA_RESERVED_MAX};
-
-type Result<T> = std::result::Result<T, String>;
-
-#[derive(Clone, Copy)]
-enum Field<'a> {
-    Varint(u64),
-    Fixed(u64),
-    Bytes(&'a [u8]),
-    /// Of a kind that the schema does not use.
-    Other,
-}
-
-/// Walks the fields of a message.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-fn cut() -> String {
-    "unexpected end of a protobuf message".into()
-}
-
-impl<'a> Fields<'a> {
-    fn new(message: &'a [u8]) -> Fields<'a> {
-        Fields { rest: message }
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        if length > self.rest.len() {
-            return Err(cut());
-        }
-        let (taken, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn varint(&mut self) -> Result<u64> {
-        let mut value = 0u64;
-        for shift in (0..70).step_by(7) {
-            let byte = self.take(1)?[0];
-            value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err("a protobuf number has more than 64 bits".into())
-    }
-
-    fn fixed(&mut self) -> Result<u64> {
-        let bytes: [u8; 8] = self.take(8)?.try_into().map_err(|_| cut())?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8]> {
-        let length = self.varint()?;
-        self.take(usize::try_from(length).map_err(|_| cut())?)
-    }
-
-    /// The next field's number and value; None at the end.
-    fn next(&mut self) -> Result<Option<(u64, Field<'a>)>> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let tag = self.varint()?;
-        let field = match tag & 7 {
-            0 => Field::Varint(self.varint()?),
-            1 => Field::Fixed(self.fixed()?),
-            2 => Field::Bytes(self.bytes()?),
-            5 => {
-                self.take(4)?;
-                Field::Other
-            }
-            kind => return Err(format!("a protobuf field has wire type {kind}, which this format does not use")),
-        };
-        Ok(Some((tag >> 3, field)))
-    }
-}
-
-impl<'a> Field<'a> {
-    fn wrong(what: &str) -> String {
-        format!("a protobuf field is no {what}")
-    }
-
-    fn message(self) -> Result<Fields<'a>> {
-        match self {
-            Field::Bytes(bytes) => Ok(Fields::new(bytes)),
-            _ => Err(Field::wrong("message")),
-        }
-    }
-
-    fn text(self) -> Result<&'a str> {
-        match self {
-            Field::Bytes(bytes) => {
-                std::str::from_utf8(bytes).map_err(|_| format!("{:?} is not UTF-8", String::from_utf8_lossy(bytes)))
-            }
-            _ => Err(Field::wrong("text")),
-        }
-    }
-
-    fn float(self) -> Result<f64> {
-        match self {
-            Field::Fixed(bits) => Ok(f64::from_bits(bits)),
-            _ => Err(Field::wrong("double")),
-        }
-    }
-
-    fn integer(self) -> Result<u64> {
-        match self {
-            Field::Varint(value) => Ok(value),
-            _ => Err(Field::wrong("integer")),
-        }
-    }
-
-    fn signed(self) -> Result<i64> {
-        self.integer().map(unzigzag)
-    }
-
-    /// A repeated number, one by one or packed.
-    fn signed_all(self, out: &mut Vec<i64>) -> Result<()> {
-        match self {
-            Field::Bytes(packed) => {
-                let mut fields = Fields::new(packed);
-                while !fields.rest.is_empty() {
-                    out.push(unzigzag(fields.varint()?));
-                }
-            }
-            one => out.push(one.signed()?),
-        }
-        Ok(())
-    }
-
-    fn floats_all(self, out: &mut Vec<f64>) -> Result<()> {
-        match self {
-            Field::Bytes(packed) => {
-                let mut fields = Fields::new(packed);
-                while !fields.rest.is_empty() {
-                    out.push(f64::from_bits(fields.fixed()?));
-                }
-            }
-            one => out.push(one.float()?),
-        }
-        Ok(())
-    }
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-const KINDS: [&str; 6] = ["counter", "gauge", "summary", "unknown", "histogram", "gaugehistogram"];
-const SUMMARY: usize = 2;
-const HISTOGRAM: usize = 4;
-const GAUGE_HISTOGRAM: usize = 5;
-
-#[derive(Default)]
-struct Family<'a> {
-    name: &'a str,
-    help: &'a str,
-    unit: &'a str,
-    kind: usize,
-    metrics: Vec<Fields<'a>>,
-}
-
-type Labels<'a> = Vec<(&'a str, &'a str)>;
-
-#[derive(Clone, Default)]
-struct Exemplar<'a> {
-    labels: Labels<'a>,
-    value: f64,
-    time_ms: Option<i64>,
-}
-
-#[derive(Default)]
-struct Bucket<'a> {
-    bound: f64,
-    count: f64,
-    exemplar: Option<Exemplar<'a>>,
-}
-
-/// What a metric of any kind may have.
-#[derive(Default)]
-struct Metric<'a> {
-    labels: Labels<'a>,
-    time_ms: i64,
-    value: f64,
-    exemplar: Option<Exemplar<'a>>,
-    /// Of a summary.
-    quantiles: Vec<(f64, f64)>,
-    /// Of a summary or a histogram.
-    count: u64,
-    sum: f64,
-    count_float: f64,
-    buckets: Vec<Bucket<'a>>,
-    schema: i64,
-    zero_threshold: f64,
-    zero_count: u64,
-    zero_count_float: f64,
-    spans: [Vec<Span>; 2],
-    deltas: [Vec<i64>; 2],
-    counts: [Vec<f64>; 2],
-    exemplars: Vec<Exemplar<'a>>,
-}
-
-const POSITIVE: usize = 0;
-const NEGATIVE: usize = 1;
-const SIDES: [&str; 2] = ["positive", "negative"];
-
-fn family<'a>(mut fields: Fields<'a>) -> Result<Family<'a>> {
-    let mut out = Family::default();
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => out.name = field.text()?,
-            2 => out.help = field.text()?,
-            3 => out.kind = usize::try_from(field.integer()?).unwrap_or(usize::MAX),
-            4 => out.metrics.push(field.message()?),
-            5 => out.unit = field.text()?,
-            _ => {}
-        }
-    }
-    Ok(out)
-}
-
-fn label<'a>(mut fields: Fields<'a>) -> Result<(&'a str, &'a str)> {
-    let (mut name, mut value) = ("", "");
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => name = field.text()?,
-            2 => value = field.text()?,
-            _ => {}
-        }
-    }
-    Ok((name, value))
-}
-
-fn timestamp_ms(mut fields: Fields<'_>) -> Result<i64> {
-    let (mut seconds, mut nanos) = (0i64, 0i64);
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => seconds = field.integer()? as i64,
-            2 => nanos = i64::from(field.integer()? as i32),
-            _ => {}
-        }
-    }
-    Ok(seconds.wrapping_mul(1000).wrapping_add(nanos / 1_000_000))
-}
-
-fn exemplar<'a>(mut fields: Fields<'a>) -> Result<Exemplar<'a>> {
-    let mut out = Exemplar::default();
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => out.labels.push(label(field.message()?)?),
-            2 => out.value = field.float()?,
-            3 => out.time_ms = Some(timestamp_ms(field.message()?)?),
-            _ => {}
-        }
-    }
-    Ok(out)
-}
-
-fn bucket<'a>(mut fields: Fields<'a>) -> Result<Bucket<'a>> {
-    let (mut out, mut count) = (Bucket::default(), 0);
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => count = field.integer()?,
-            2 => out.bound = field.float()?,
-            3 => out.exemplar = Some(exemplar(field.message()?)?),
-            4 => out.count = field.float()?,
-            _ => {}
-        }
-    }
-    if out.count == 0.0 {
-        out.count = count as f64;
-    }
-    Ok(out)
-}
-
-fn span(mut fields: Fields<'_>) -> Result<Span> {
-    let mut out = Span { offset: 0, length: 0 };
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => out.offset = i32::try_from(field.signed()?).map_err(|_| "a span's offset has more than 32 bits")?,
-            2 => out.length = u32::try_from(field.integer()?).map_err(|_| "a span's length has more than 32 bits")?,
-            _ => {}
-        }
-    }
-    Ok(out)
-}
-
-fn quantile(mut fields: Fields<'_>) -> Result<(f64, f64)> {
-    let mut out = (0.0, 0.0);
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => out.0 = field.float()?,
-            2 => out.1 = field.float()?,
-            _ => {}
-        }
-    }
-    Ok(out)
-}
-
-impl<'a> Metric<'a> {
-    fn read(mut fields: Fields<'a>, kind: usize) -> Result<Metric<'a>> {
-        let mut out = Metric::default();
-        while let Some((number, field)) = fields.next()? {
-            match (number, KINDS[kind]) {
-                (1, _) => out.labels.push(label(field.message()?)?),
-                (6, _) => out.time_ms = field.integer()? as i64,
-                (3, "counter") | (2, "gauge") | (5, "unknown") => out.simple(field.message()?)?,
-                (4, "summary") => out.summary(field.message()?)?,
-                (7, "histogram" | "gaugehistogram") => out.histogram(field.message()?)?,
-                _ => {}
-            }
-        }
-        Ok(out)
-    }
-
-    fn simple(&mut self, mut fields: Fields<'a>) -> Result<()> {
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => self.value = field.float()?,
-                2 => self.exemplar = Some(exemplar(field.message()?)?),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn summary(&mut self, mut fields: Fields<'a>) -> Result<()> {
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => self.count = field.integer()?,
-                2 => self.sum = field.float()?,
-                3 => self.quantiles.push(quantile(field.message()?)?),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn histogram(&mut self, mut fields: Fields<'a>) -> Result<()> {
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => self.count = field.integer()?,
-                2 => self.sum = field.float()?,
-                3 => self.buckets.push(bucket(field.message()?)?),
-                4 => self.count_float = field.float()?,
-                5 => self.schema = field.signed()?,
-                6 => self.zero_threshold = field.float()?,
-                7 => self.zero_count = field.integer()?,
-                8 => self.zero_count_float = field.float()?,
-                9 => self.spans[NEGATIVE].push(span(field.message()?)?),
-                10 => field.signed_all(&mut self.deltas[NEGATIVE])?,
-                11 => field.floats_all(&mut self.counts[NEGATIVE])?,
-                12 => self.spans[POSITIVE].push(span(field.message()?)?),
-                13 => field.signed_all(&mut self.deltas[POSITIVE])?,
-                14 => field.floats_all(&mut self.counts[POSITIVE])?,
-                16 => self.exemplars.push(exemplar(field.message()?)?),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn observations(&self) -> f64 {
-        if self.count_float == 0.0 {
-            self.count as f64
-        } else {
-            self.count_float
-        }
-    }
-
-    /// Whether it says that it is a native histogram: one without observations has an empty span.
-    fn is_native(&self) -> bool {
-        self.spans.iter().any(|s| !s.is_empty()) || self.zero_threshold > 0.0 || self.zero_count > 0
-    }
-
-    fn is_float(&self) -> bool {
-        self.count_float > 0.0 || self.zero_count_float > 0.0 || self.counts.iter().any(|c| !c.is_empty())
-    }
-
-    fn native(&self, gauge: bool) -> Result<Histogram> {
-        let floats = self.is_float();
-        for side in [POSITIVE, NEGATIVE] {
-            let needed: u64 = self.spans[side].iter().map(|s| u64::from(s.length)).sum();
-            let given = if floats { self.counts[side].len() } else { self.deltas[side].len() };
-            if needed != given as u64 {
-                return Err(format!("{} side: spans require {needed} buckets, have {given}", SIDES[side]));
-            }
-        }
-        let known = self.schema == i64::from(CUSTOM_SCHEMA)
-            || (i64::from(SCHEMA_MIN)..=i64::from(SCHEMA_RESERVED_MAX)).contains(&self.schema);
-        if !known {
-            return Err(bad_schema(i32::try_from(self.schema).unwrap_or(i32::MAX)));
-        }
-        let counts = if floats {
-            let [positive, negative] = [POSITIVE, NEGATIVE].map(|side| self.counts[side].clone().into());
-            Counts::Floats(Numbers { count: self.count_float, zero: self.zero_count_float, positive, negative })
-        } else {
-            let absolute = |side: usize| -> Result<Box<[u64]>> {
-                let mut count = 0i64;
-                let each = self.deltas[side].iter().enumerate().map(|(at, delta)| {
-                    count = count.wrapping_add(*delta);
-                    u64::try_from(count).map_err(|_| {
-                        format!(
-                            "{} side: bucket number {} has observation count of {count}: histogram has a bucket whose observation count is negative",
-                            SIDES[side],
-                            at + 1
-                        )
-                    })
-                });
-                each.collect()
-            };
-            let (positive, negative) = (absolute(POSITIVE)?, absolute(NEGATIVE)?);
-            Counts::Integers(Numbers { count: self.count, zero: self.zero_count, positive, negative })
-        };
-        let mut histogram = Histogram {
-            schema: self.schema as i8,
-            hint: if gauge { Hint::Gauge } else { Hint::Unknown },
-            zero_threshold: self.zero_threshold,
-            sum: self.sum,
-            positive: self.spans[POSITIVE].clone().into(),
-            negative: self.spans[NEGATIVE].clone().into(),
-            custom: Box::default(),
-            counts,
-        };
-        histogram.reduce(crate::histogram::SCHEMA_MAX);
-        histogram.check()?;
-        histogram.compact(0);
-        Ok(histogram)
-    }
-
-    fn converted(&self, gauge: bool) -> Result<Histogram> {
-        let mut collected = Collected::default();
-        collected.count(self.observations());
-        collected.sum(self.sum);
-        self.buckets.iter().for_each(|b| collected.bucket(b.bound, b.count));
-        let mut histogram = collected.convert()?;
-        if gauge {
-            histogram.hint = Hint::Gauge;
-        }
-        Ok(histogram)
-    }
-}
+use super::wire::{Fields, Result};
+use crate::histogram::Histogram;
 
 /// Where the lines of one family go.
 struct Lines<'o> {
     out: &'o mut Transcoded,
     name: &'o str,
+    /// Lines say when their series began.
+    starts: bool,
 }
 
 impl Lines<'_> {
@@ -473,6 +33,9 @@ impl Lines<'_> {
         // As Prometheus has it: 0 is no timestamp.
         if metric.time_ms != 0 {
             self.out.say(&format!(" {}", metric.time_ms));
+        }
+        if let Some(start_ms) = metric.start_ms.filter(|start_ms| self.starts && *start_ms != 0) {
+            self.out.start(start_ms);
         }
         exemplars.for_each(|e| self.out.exemplar(&e.labels, e.value, e.time_ms));
         self.out.text.push(b'\n');
@@ -515,8 +78,8 @@ impl Lines<'_> {
     }
 }
 
-/// Reads a body; the error says what is wrong with it.
-pub fn read(body: &[u8], settings: &HistogramSettings) -> Result<Transcoded> {
+/// Reads a body; the error says what is wrong with it. With `starts`, lines say when their series began.
+pub fn read(body: &[u8], settings: &HistogramSettings, starts: bool) -> Result<Transcoded> {
     let mut out = Transcoded { text: Vec::with_capacity(body.len() * 2), ..Transcoded::default() };
     let mut messages = Fields::new(body);
     while !messages.rest.is_empty() {
@@ -540,7 +103,7 @@ pub fn read(body: &[u8], settings: &HistogramSettings) -> Result<Transcoded> {
         out.say("# TYPE ");
         out.name(name);
         out.say(&format!(" {said}\n"));
-        let mut lines = Lines { out: &mut out, name };
+        let mut lines = Lines { out: &mut out, name, starts };
         for fields in metrics {
             let metric = Metric::read(fields, kind)?;
             match kind {
@@ -578,6 +141,7 @@ pub fn read(body: &[u8], settings: &HistogramSettings) -> Result<Transcoded> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::histogram::{Counts, Hint, CUSTOM_SCHEMA};
     use proptest::prelude::*;
 
     /// A message in the wire format: numbers of fields, and what is in them.
@@ -655,7 +219,7 @@ mod tests {
         HistogramSettings { native: true, always_classic: false, convert: false, bucket_limit: 0, schema_max: 8 };
 
     fn check(body: &[u8], settings: HistogramSettings, want: &str) -> Vec<Histogram> {
-        let out = read(body, &settings).unwrap();
+        let out = read(body, &settings, true).unwrap();
         let text = String::from_utf8(out.text).unwrap();
         let comments = text.lines().take_while(|l| l.starts_with('#')).map(|l| l.len() + 1).sum::<usize>();
         assert_eq!(&text[comments..], want);
@@ -671,6 +235,8 @@ mod tests {
         let exemplar = labelled("t", "u").float(2, 0.5).message(3, Message::default().number(1, 12).number(2, 7_000_000));
         let counter = Message::default().message(3, Message::default().float(1, 1e21).message(2, exemplar));
         check(&body("a", 0, vec![counter]), NATIVE, "a 1e21 # {\"t\"=\"u\"} 0.5 12007\n");
+        let started = Message::default().message(3, Message::default().float(1, 1.0).message(3, Message::default().number(1, 9)));
+        check(&body("a", 0, vec![started]), NATIVE, "a 1 # @9000\n");
         let quantile = Message::default().float(1, 0.5).float(2, f64::NAN);
         let summary = Message::default().message(4, Message::default().number(1, 3).float(2, 1.5).message(3, quantile));
         check(&body("a", 2, vec![summary]), NATIVE, "a_count 3\na_sum 1.5\na{quantile=\"0.5\"} NaN\n");
@@ -678,9 +244,9 @@ mod tests {
 
     #[test]
     fn comments_say_what_the_family_is() {
-        let text = read(&body("a", 5, vec![Message::default()]), &NATIVE).unwrap().text;
+        let text = read(&body("a", 5, vec![Message::default()]), &NATIVE, true).unwrap().text;
         assert!(text.starts_with(b"# HELP a a\\\\b\\nc\n# UNIT a seconds\n# TYPE a gaugehistogram\n"));
-        assert!(read(&body("a", 5, vec![]), &NATIVE).unwrap().text.is_empty());
+        assert!(read(&body("a", 5, vec![]), &NATIVE, true).unwrap().text.is_empty());
     }
 
     #[test]
@@ -712,26 +278,26 @@ mod tests {
     #[test]
     fn what_does_not_add_up_fails() {
         let check = |histogram: Message, want: &str| {
-            let error = read(&body("a", 4, vec![Message::default().message(7, histogram)]), &NATIVE).err().unwrap();
+            let error = read(&body("a", 4, vec![Message::default().message(7, histogram)]), &NATIVE, true).err().unwrap();
             assert!(error.contains(want), "{error}");
         };
         check(both().message(12, span(1, 1)), "histogram \"a\": positive side: spans require 4 buckets, have 3");
         check(both().signed(13, -9).message(12, span(0, 1)), "bucket number 4 has observation count of -6");
         check(both().number(1, 8), "7 observations found in buckets, but the Count field is 8");
         check(both().signed(5, -5), "invalid schema");
-        assert_eq!(read(&[5, 1], &NATIVE).err().unwrap(), "unexpected end of a protobuf message");
-        assert!(read(&body("a", 9, vec![Message::default()]), &NATIVE).is_err());
+        assert_eq!(read(&[5, 1], &NATIVE, true).err().unwrap(), "unexpected end of a protobuf message");
+        assert!(read(&body("a", 9, vec![Message::default()]), &NATIVE, true).is_err());
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), at in any::<prop::sample::Index>(), with in 1u8..) {
             let settings = HistogramSettings { always_classic: true, convert: true, ..NATIVE };
-            let _ = read(&bytes, &settings);
+            let _ = read(&bytes, &settings, true);
             let mut body = body("a", 4, vec![labelled("x", "1").message(7, both())]);
             let at = at.index(body.len());
             body[at] ^= with;
-            if let Ok(out) = read(&body, &settings) {
+            if let Ok(out) = read(&body, &settings, true) {
                 prop_assert!(out.histograms.iter().all(|h| h.check().is_ok()));
             }
         }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::address::Address;
-use super::fetch::FetchError;
+use super::fetcherror::FetchError;
 
 /// A proxy's answer to CONNECT has headers only.
 const ANSWER_BYTES_MAX: usize = 16 << 10;

@@ -20,11 +20,13 @@ use tokio::task::JoinHandle;
 use super::address::Address;
 use super::context::Context;
 use super::fetch::Client;
+use super::grid::spread;
 use super::labeling::ContextKey;
 use super::metadata::{self, Metadata};
 use super::plan::Plan;
+use super::pool::{Counters, Pool, Shown, Signal, Stop};
 use super::settings::{PoolSettings, TargetSettings};
-use super::target::{no_answer, spread, Counters, Pool, Shown, Signal, State, Stop, Target};
+use super::target::{no_answer, State, Target};
 use super::transcode::HistogramSettings;
 use crate::labels::{Labels, Strings};
 use crate::tsdb::python::PyStorage;
@@ -41,7 +43,7 @@ struct Running {
     histograms: HistogramSettings,
     signal: watch::Sender<Signal>,
     shown: Arc<Shown>,
-    task: JoinHandle<()>,
+    task: JoinHandle<State>,
 }
 
 impl Running {
@@ -51,7 +53,7 @@ impl Running {
             && (self.interval, self.timeout, self.histograms) == (target.interval, target.timeout, target.histograms)
     }
 
-    fn stop(self, how: Stop) -> JoinHandle<()> {
+    fn stop(self, how: Stop) -> JoinHandle<State> {
         self.signal.send_modify(|s| s.stop = Some(how));
         self.task
     }
@@ -126,16 +128,16 @@ impl Engine {
                     pool.targets.insert(key, running);
                 }
                 other => {
-                    stopped.extend(other.map(|running| running.stop(Stop::Leave)));
-                    starting.push(target);
+                    starting.push((target, other.map(|running| running.stop(Stop::Leave))));
                 }
             }
         }
         stopped.extend(old.into_values().map(|running| running.stop(Stop::End)));
         self.wait(stopped);
         let mut failed = None;
-        for target in starting {
-            match self.start(name, &mut pool, &target) {
+        for (target, before) in starting {
+            let state = self.wait(before.into_iter().collect()).pop().unwrap_or_default();
+            match self.start(name, &mut pool, &target, state) {
                 Ok(running) => {
                     pool.targets.insert((target.url, target.labels), running);
                 }
@@ -147,7 +149,7 @@ impl Engine {
         failed.map_or(Ok(()), Err)
     }
 
-    fn start(&self, name: &str, pool: &mut RunningPool, target: &TargetSettings) -> Result<Running, String> {
+    fn start(&self, name: &str, pool: &mut RunningPool, target: &TargetSettings, state: State) -> Result<Running, String> {
         let group = self.storage.group(name, &target.labels).map_err(|e| format!("pool {name}: {e}"))?;
         let context = pool.context(&target.labels);
         let (signal, receiver) = watch::channel(Signal { flags: target.flags, stop: None });
@@ -165,7 +167,7 @@ impl Engine {
             context,
             signal: receiver,
             shown: shown.clone(),
-            state: State::default(),
+            state,
         };
         let task = self.runtime.spawn(new.run());
         let pool = pool.shared.clone();
@@ -173,14 +175,17 @@ impl Engine {
         Ok(Running { pool, interval, timeout, histograms, signal, shown, task })
     }
 
-    /// Until these targets have stopped: who goes on with a series must be the only one that appends to it.
-    fn wait(&self, stopped: Vec<JoinHandle<()>>) {
+    /// Until these targets have stopped: who goes on with a series must be the only one that appends to it. Gives what they
+    /// left.
+    fn wait(&self, stopped: Vec<JoinHandle<State>>) -> Vec<State> {
         self.runtime.block_on(async {
+            let mut left = Vec::new();
             for task in stopped {
                 // A task that broke has stopped as well.
-                let _ = task.await;
+                left.extend(task.await.ok());
             }
-        });
+            left
+        })
     }
 
     fn stop_all(&mut self, targets: HashMap<(String, Labels), Running>, how: Stop) {

@@ -157,6 +157,11 @@ impl Histograms {
         self.tracked.turn(taken.samples[..lasting].iter().map(|s| s.0.clone()).collect(), time_ms)
     }
 
+    /// What another target that goes on with these series has to know: which ones there are.
+    pub fn left(self) -> Histograms {
+        Histograms { tracked: self.tracked, ..Histograms::default() }
+    }
+
     /// The ends of all.
     pub fn end(&mut self, time_ms: i64) -> Vec<Sample> {
         self.present.clear();
@@ -173,6 +178,11 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// Those with the scrape's time, by column.
+    pub fn by_column(&self) -> impl Iterator<Item = (u32, &Histogram)> {
+        self.slots.iter().copied().zip(self.samples.iter().map(|s| &*s.2))
+    }
+
     /// Those that stood in the row.
     pub fn in_row(&self) -> usize {
         self.slots.len()

@@ -29,6 +29,8 @@ pub struct PoolSettings {
     pub honor_timestamps: bool,
     /// A series with timestamps of its own ends in a stale marker as well, once it is gone.
     pub track_timestamps_staleness: bool,
+    /// Counters that say when they began get a zero there.
+    pub start_timestamps: bool,
     /// Of what remains after relabeling; 0 is none.
     pub sample_limit: usize,
     pub labeling: Arc<Labeling>,
@@ -55,7 +57,7 @@ pub struct TargetSettings {
     pub flags: Flags,
 }
 
-const POOL_KEYS: [&str; 30] = [
+const POOL_KEYS: [&str; 31] = [
     "interval_seconds",
     "timeout_seconds",
     "honor_labels",
@@ -86,6 +88,7 @@ const POOL_KEYS: [&str; 30] = [
     "convert_classic_histograms_to_nhcb",
     "native_histogram_bucket_limit",
     "native_histogram_min_bucket_factor",
+    "start_timestamps",
 ];
 const TLS_KEYS: [&str; 8] =
     ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify", "min_version", "max_version", "http2"];
@@ -346,6 +349,7 @@ impl PoolSettings {
             timeout,
             honor_timestamps: reader.flag("honor_timestamps", true)?,
             track_timestamps_staleness: reader.flag("track_timestamps_staleness", false)?,
+            start_timestamps: reader.flag("start_timestamps", false)?,
             sample_limit: reader.count("sample_limit")?,
             labeling: Arc::new(Labeling {
                 honor_labels: reader.flag("honor_labels", false)?,

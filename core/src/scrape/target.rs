@@ -5,32 +5,27 @@
 //! life arrives as a signal: a pod that terminates is scraped at once, and each second until it refuses, and then its series
 //! end; one that never was up is no `up 0` as long as it is not ready.
 
-use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashSet;
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::address::Address;
 use super::connection::Connection;
 use super::context::Context;
-use super::convert::convert;
 use super::exemplars;
-use super::fetch::{Answer, Client, FetchError};
-use super::plan::{Body, Plan, PlanError, Reading, Seen, REPORT};
-use super::protobuf;
-use super::series::{self, Histograms, Present, TimedSamples, Tracked};
-use super::settings::{Flags, PoolSettings};
-use super::text::Format;
-use super::transcode::{HistogramSettings, Transcoded};
+use super::fetch::Answer;
+use super::fetcherror::FetchError;
+use super::grid::next_on_grid;
+use super::plan::{Plan, Seen};
+use super::pool::{count, Health, Pool, Shown, Signal, Status, Stop};
+use super::series::{Histograms, Present, TimedSamples, Tracked};
+use super::settings::Flags;
+use super::starts::Starts;
+use super::transcode::HistogramSettings;
 use crate::labels::Labels;
-use crate::tsdb::columns::{Column, ColumnSet};
 use crate::tsdb::group::Group;
-use crate::tsdb::storage::Storage;
-use crate::tsdb::StorageError;
 
 /// A scrape that starts this close to its place on the grid gets the grid's timestamp: even distances compress better.
 const TOLERANCE_MS: i64 = 2;
@@ -44,103 +39,10 @@ const HASTE_MS: i64 = 1000;
 const WORD_WITHIN_MS: u64 = 3000;
 /// How often a target that never was up and is not ready is tried in haste; afterwards at its interval.
 const HASTY_TRIES: u32 = 60;
-/// After so many scrapes, lines that none of them had leave the scan plan.
-const WINDOW_SCRAPES: u32 = 100;
 /// Bodies from this size on are read outside of the threads that drive other targets.
 const LARGE_BODY_BYTES: usize = 2 << 20;
 /// Body buffers that a pool keeps for its next scrapes.
 const BUFFERS_MAX: usize = 16;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The target is gone: its series end.
-    End,
-    /// Somebody else goes on with it, or the program ends.
-    Leave,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signal {
-    pub flags: Flags,
-    pub stop: Option<Stop>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Health {
-    #[default]
-    Unknown,
-    Up,
-    Down,
-}
-
-impl Health {
-    pub fn text(self) -> &'static str {
-        match self {
-            Health::Unknown => "unknown",
-            Health::Up => "up",
-            Health::Down => "down",
-        }
-    }
-}
-
-/// What the last scrape came to.
-#[derive(Clone, Debug, Default)]
-pub struct Status {
-    pub health: Health,
-    pub last_error: String,
-    /// 0 before the first scrape.
-    pub last_scrape_ms: i64,
-    pub duration_seconds: f64,
-    pub samples: usize,
-    pub series: usize,
-    /// Series that the budget has no room for.
-    pub series_dropped: usize,
-}
-
-/// Sums over all targets.
-#[derive(Default)]
-pub struct Counters {
-    pub scrapes: AtomicU64,
-    pub scrapes_failed: AtomicU64,
-    pub samples_scraped: AtomicU64,
-    pub samples_appended: AtomicU64,
-    pub samples_duplicate: AtomicU64,
-    pub samples_rejected: AtomicU64,
-    pub samples_over_budget: AtomicU64,
-    pub exemplars: AtomicU64,
-    pub exemplars_rejected: AtomicU64,
-    pub wire_bytes: AtomicU64,
-    pub body_bytes: AtomicU64,
-    pub plan_hits: AtomicU64,
-    pub plan_misses: AtomicU64,
-}
-
-fn count(counter: &AtomicU64, by: usize) {
-    counter.fetch_add(by as u64, Relaxed);
-}
-
-/// What the targets of a pool share.
-pub struct Pool {
-    pub settings: PoolSettings,
-    pub client: Client,
-    pub storage: Arc<Storage>,
-    pub counters: Arc<Counters>,
-    /// Body buffers, used again.
-    pub buffers: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Pool {
-    fn intern(&self) -> impl Fn(Vec<Column>) -> Result<(Arc<ColumnSet>, Vec<u32>), StorageError> + '_ {
-        |columns| self.storage.intern_columns(columns)
-    }
-}
-
-/// What others may look at while the target runs.
-#[derive(Default)]
-pub struct Shown {
-    pub status: Mutex<Status>,
-    pub plan: Mutex<Option<Arc<Plan>>>,
-}
 
 pub struct Target {
     pub pool: Arc<Pool>,
@@ -162,25 +64,35 @@ pub struct Target {
 /// What a target remembers from scrape to scrape.
 #[derive(Default)]
 pub struct State {
-    plan: Option<Arc<Plan>>,
-    seen: Seen,
+    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) seen: Seen,
     /// Successful scrapes in the window.
-    window_scrapes: u32,
+    pub(super) window_scrapes: u32,
     /// Lines have been gone for long: the next body is scanned in full, and they leave the plan.
-    prune: bool,
-    present: Present,
-    timed: TimedSamples,
-    tracked: Tracked,
-    histograms: Histograms,
-    exemplars: exemplars::Known,
-    kept: Vec<Connection>,
-    was_up: bool,
+    pub(super) prune: bool,
+    pub(super) present: Present,
+    pub(super) timed: TimedSamples,
+    pub(super) tracked: Tracked,
+    pub(super) histograms: Histograms,
+    pub(super) exemplars: exemplars::Known,
+    pub(super) starts: Starts,
+    pub(super) kept: Vec<Connection>,
+    pub(super) was_up: bool,
     /// The last scrape succeeded.
-    is_up: bool,
-    tries: u32,
-    last_ms: i64,
+    pub(super) is_up: bool,
+    pub(super) tries: u32,
+    pub(super) last_ms: i64,
     /// A terminating target refused: nothing is left to scrape.
-    ended: bool,
+    pub(super) ended: bool,
+}
+
+impl State {
+    /// For a target that goes on with the same series by other settings: those that do not come in rows, whose ends nobody
+    /// else knows of. A group remembers its own.
+    fn left(self) -> State {
+        let State { tracked, histograms, last_ms, .. } = self;
+        State { tracked, histograms: histograms.left(), last_ms, ..State::default() }
+    }
 }
 
 fn now() -> Duration {
@@ -196,22 +108,9 @@ pub fn no_answer(timeout: Duration) -> String {
     format!("no answer within {} s (scrape timeout)", timeout.as_secs_f64())
 }
 
-/// FNV-1a: equal in every version and process, so that a target keeps its place.
-pub fn spread(url: &str, labels: &Labels) -> u64 {
-    let pairs = labels.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
-    let bytes = std::iter::once(url.as_bytes()).chain(pairs).flat_map(|part| part.iter().chain(&[0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-/// The first time after `after_ms` on a grid of this width and shift.
-fn next_on_grid(after_ms: i64, width_ms: i64, spread: u64) -> i64 {
-    let shift = (spread % width_ms as u64) as i64;
-    (after_ms - shift).div_euclid(width_ms) * width_ms + shift + width_ms
-}
-
 impl Target {
-    /// Scrapes until the signal says stop.
-    pub async fn run(mut self) {
+    /// Scrapes until the signal says stop. What is returned is for whoever goes on with the target.
+    pub async fn run(mut self) -> State {
         // Whoever stops a target does not wait for its scrape.
         let mut stop = self.signal.clone();
         let stopped = async move { stop.wait_for(|s| s.stop.is_some()).await.map(|s| s.stop) };
@@ -224,6 +123,7 @@ impl Target {
             }
             () = self.scrape_forever() => {}
         }
+        self.state.left()
     }
 
     async fn scrape_forever(&mut self) {
@@ -298,6 +198,7 @@ impl Target {
         if let Err(e) = self.track(time_ms, HashSet::new()).and_then(|()| self.end_histograms(time_ms)) {
             self.shown.status.lock().last_error = format!("cannot end the target's series: {e}");
         }
+        self.state.starts.fail(time_ms);
         self.state.last_ms = time_ms;
     }
 
@@ -382,221 +283,5 @@ impl Target {
         let _ = tokio::time::timeout(patience, signal.wait_for(|s| s.flags.terminating)).await;
         let flags = signal.borrow().flags;
         flags
-    }
-
-    /// Reads a body and appends it.
-    fn take(&mut self, body: &[u8], answer: &Answer, time_ms: i64, started: Instant) -> Result<Taken, String> {
-        with_reading(|reading| {
-            let body_bytes = body.len() as f64;
-            let made = self.transcode(body, answer.format)?;
-            let (body, given) = match &made {
-                Some(made) => (&made.text[..], &made.histograms[..]),
-                None => (body, &[][..]),
-            };
-            let histograms = given.len();
-            let honor_timestamps = self.pool.settings.honor_timestamps;
-            let of = Body { text: body, format: answer.format, histograms, honor_timestamps };
-            let plan = self.read(&of, reading).map_err(|e| e.to_string())?;
-            let pool = self.pool.clone();
-            let settings = &pool.settings;
-            let (samples, kept) = (reading.lines, reading.kept());
-            if settings.sample_limit > 0 && kept > settings.sample_limit {
-                return Err("sample limit exceeded".to_owned());
-            }
-            let added = self.state.present.update(&plan.columns, reading);
-            let in_row = kept - reading.timed.len();
-            let native = match given {
-                [] => series::Taken::default(),
-                given => {
-                    let (held, limits) = (&mut self.state.histograms, &self.histograms);
-                    held.take(&plan.columns, &self.labels, reading, given.to_vec(), limits, time_ms)?
-                }
-            };
-            let in_row = in_row - native.in_row();
-            let relabeled = kept + reading.over_budget;
-            let mut report = [0.0; REPORT.len()];
-            report[..5].copy_from_slice(&[1.0, started.elapsed().as_secs_f64(), samples as f64, relabeled as f64, added as f64]);
-            self.fill_extra(&mut report, body_bytes, reading.over_budget);
-            fill_report(&plan, reading, &report);
-            let counters = self.pool.counters.clone();
-            count(&counters.samples_over_budget, reading.over_budget);
-            count(&counters.samples_scraped, samples);
-            count(&counters.samples_duplicate, reading.duplicates);
-            match self.append(time_ms, &plan.columns, &reading.row).map_err(|e| e.to_string())? {
-                true => count(&counters.samples_appended, in_row),
-                false => count(&counters.samples_rejected, in_row),
-            }
-            self.append_histograms(native, time_ms).map_err(|e| e.to_string())?;
-            if !reading.timed.is_empty() {
-                let samples = self.state.timed.fill(&plan.columns, &self.labels, reading);
-                let stored = self.pool.storage.append_samples(samples).map_err(|e| e.to_string())? as usize;
-                count(&counters.samples_appended, stored);
-                count(&counters.samples_rejected, samples.len().saturating_sub(stored));
-            }
-            if self.pool.settings.track_timestamps_staleness && !(reading.timed.is_empty() && self.state.tracked.is_empty()) {
-                let timed = &self.state.timed.samples[..reading.timed.len()];
-                let present = timed.iter().map(|s| s.0.clone()).collect();
-                self.track(time_ms, present).map_err(|e| e.to_string())?;
-            }
-            if !reading.exemplars.is_empty() {
-                let known = &mut self.state.exemplars;
-                let (fresh, unread) = known.fresh(&plan.columns, &self.labels, (body, answer.format), reading, time_ms);
-                count(&counters.exemplars, fresh.len());
-                count(&counters.exemplars_rejected, unread);
-                self.pool.storage.append_exemplars(&fresh).map_err(|e| e.to_string())?;
-            }
-            Ok(Taken { samples, series: kept, series_dropped: reading.over_budget })
-        })
-    }
-
-    /// Ends those series with timestamps of their own that are not there any more.
-    fn track(&mut self, time_ms: i64, present: HashSet<Labels>) -> Result<(), StorageError> {
-        let ends = self.state.tracked.turn(present, time_ms);
-        if ends.is_empty() {
-            return Ok(());
-        }
-        self.pool.storage.append_samples(&ends).map(|_| ())
-    }
-
-    /// The body as plans walk it, where it is not so already.
-    fn transcode(&self, body: &[u8], format: Format) -> Result<Option<Transcoded>, String> {
-        let settings = &self.histograms;
-        match format {
-            Format::Protobuf => protobuf::read(body, settings).map(Some),
-            _ if settings.convert => convert(body, format, settings.always_classic).map(Some).map_err(|e| e.to_string()),
-            _ => Ok(None),
-        }
-    }
-
-    fn append_histograms(&mut self, taken: series::Taken, time_ms: i64) -> Result<(), StorageError> {
-        if !taken.samples.is_empty() {
-            let stored = self.pool.storage.append_histograms(&taken.samples)? as usize;
-            let counters = &self.pool.counters;
-            count(&counters.samples_appended, stored);
-            count(&counters.samples_rejected, taken.samples.len().saturating_sub(stored));
-        }
-        let all = self.pool.settings.track_timestamps_staleness;
-        let ends = self.state.histograms.ends(&taken, all, time_ms);
-        if !ends.is_empty() {
-            self.pool.storage.append_samples(&ends)?;
-        }
-        Ok(())
-    }
-
-    fn end_histograms(&mut self, time_ms: i64) -> Result<(), StorageError> {
-        let ends = self.state.histograms.end(time_ms);
-        if ends.is_empty() {
-            return Ok(());
-        }
-        self.pool.storage.append_samples(&ends).map(|_| ())
-    }
-
-    fn fill_extra(&self, report: &mut [f64; REPORT.len()], body_bytes: f64, dropped: usize) {
-        report[5] = self.timeout.as_secs_f64();
-        report[6] = self.pool.settings.sample_limit as f64;
-        report[7] = body_bytes;
-        report[8] = dropped as f64;
-    }
-
-    /// Walks the body by the plan, or scans it and has a new plan.
-    fn read(&mut self, body: &Body<'_>, reading: &mut Reading) -> Result<Arc<Plan>, PlanError> {
-        let state = &mut self.state;
-        let known = state.plan.clone().filter(|_| !state.prune);
-        let walked = known.filter(|plan| plan.walk(body, reading, &mut state.seen).is_ok());
-        let plan = match walked {
-            Some(plan) => {
-                count(&self.pool.counters.plan_hits, 1);
-                plan
-            }
-            None => {
-                count(&self.pool.counters.plan_misses, 1);
-                let intern = self.pool.intern();
-                let plan = self.context.scan(state.plan.as_deref(), body, reading, &mut state.seen, &intern)?;
-                state.plan = Some(plan.clone());
-                state.prune = false;
-                *self.shown.plan.lock() = Some(plan.clone());
-                plan
-            }
-        };
-        state.window_scrapes += 1;
-        if state.window_scrapes == WINDOW_SCRAPES {
-            state.window_scrapes = 0;
-            state.prune = state.seen.turn();
-        }
-        Ok(plan)
-    }
-
-    /// A row that says only that the scrape failed.
-    fn append_failure(&mut self, time_ms: i64, duration_seconds: f64, body_bytes: f64) -> Result<(), PlanError> {
-        let plan = match &self.state.plan {
-            Some(plan) => plan.clone(),
-            None => self.context.empty(&self.pool.intern())?,
-        };
-        with_reading(|reading| {
-            reading.start(plan.columns.columns.len());
-            let mut report = [0.0; REPORT.len()];
-            report[1] = duration_seconds;
-            self.fill_extra(&mut report, body_bytes, 0);
-            fill_report(&plan, reading, &report);
-            self.append(time_ms, &plan.columns, &reading.row)
-        })?;
-        self.track(time_ms, HashSet::new())?;
-        self.end_histograms(time_ms)?;
-        Ok(())
-    }
-
-    /// False when the group has a row as new: another target of the pool has the same labels.
-    fn append(&mut self, time_ms: i64, columns: &Arc<ColumnSet>, row: &[f64]) -> Result<bool, StorageError> {
-        let done = self.pool.storage.append(&self.group, time_ms, columns, row)?;
-        self.state.last_ms = time_ms;
-        Ok(!done.rejected)
-    }
-}
-
-/// What came of a body.
-struct Taken {
-    samples: usize,
-    /// Left after relabeling, and within the budget.
-    series: usize,
-    series_dropped: usize,
-}
-
-fn fill_report(plan: &Plan, reading: &mut Reading, values: &[f64; REPORT.len()]) {
-    for (slot, value) in plan.report.iter().zip(values) {
-        if let Some(cell) = reading.row.get_mut(*slot as usize) {
-            *cell = *value;
-        }
-    }
-}
-
-/// A row as wide as the widest body is kept by each thread, not by each target.
-fn with_reading<T>(f: impl FnOnce(&mut Reading) -> T) -> T {
-    thread_local!(static READING: RefCell<Reading> = RefCell::default());
-    READING.with_borrow_mut(f)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_grid_is_as_wide_as_the_interval_and_shifted() {
-        let check = |after: i64, width: i64, spread: u64, want: i64| assert_eq!(next_on_grid(after, width, spread), want);
-        check(0, 10, 3, 3);
-        check(3, 10, 3, 13);
-        check(2, 10, 13, 3);
-        check(1_000_000, 15_000, 7, 1_005_007);
-        for after in 0..50 {
-            let next = next_on_grid(after, 7, 25);
-            assert!(next > after && next <= after + 7 && next % 7 == 4);
-        }
-    }
-
-    #[test]
-    fn the_spread_of_a_target_never_changes() {
-        let labels = Labels::from_pairs(vec![("job".into(), "a".into())]);
-        assert_eq!(spread("http://a/metrics", &labels), spread("http://a/metrics", &labels));
-        assert_ne!(spread("http://a/metrics", &labels), spread("http://b/metrics", &labels));
-        assert_eq!(spread("", &Labels::empty()) % 1000, (0xcbf2_9ce4_8422_2325u64 ^ 0xff).wrapping_mul(0x100_0000_01b3) % 1000);
     }
 }

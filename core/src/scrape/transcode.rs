@@ -117,6 +117,11 @@ impl Transcoded {
         self.histograms.push(histogram);
     }
 
+    /// Behind a line's value, before its exemplars: when its series began (see `starts`).
+    pub fn start(&mut self, start_ms: i64) {
+        self.say(&format!(" # @{start_ms}"));
+    }
+
     /// An exemplar behind a line's value. Its time is in the format's unit.
     pub fn exemplar(&mut self, labels: &[(&str, &str)], value: f64, time: Option<i64>) {
         self.say(" # {");

@@ -83,6 +83,8 @@ pub struct SealedChunk {
     pub start: i64,
     pub end: i64,
     head_end: u32,
+    /// Columns that are here.
+    count: u32,
     bytes: Mapped,
     /// A bit for each of the first parts of which the checksum was found right: what is mapped does not change.
     checked: AtomicU64,
@@ -114,7 +116,7 @@ impl SealedChunk {
             return Err(damaged("its times do not ascend"));
         }
         let (start, end) = (opened.times[0], opened.times[opened.times.len() - 1]);
-        let (rows, body_end) = (opened.times.len() as u32, opened.body.end);
+        let (rows, count, body_end) = (opened.times.len() as u32, opened.count as u32, opened.body.end);
         let bytes = bytes.trimmed(body_end);
         Ok(SealedChunk {
             group,
@@ -125,6 +127,7 @@ impl SealedChunk {
             start,
             end,
             head_end: head_end as u32,
+            count,
             bytes,
             checked: AtomicU64::new(0),
         })
@@ -149,6 +152,21 @@ impl SealedChunk {
         }
         let opened = OpenedChunk::parse(&mut cursor, self.head_end as usize, &self.bytes, decoder, times)?;
         Ok(OpenedChunk { checked: Some(&self.checked), ..opened })
+    }
+
+    /// Touches what reading a column of its set will need: first what says where it is, then the column.
+    pub fn touch(&self, column: usize, columns: usize, places: bool) -> u8 {
+        let (bytes, body) = (self.bytes.bytes(), self.head_end as usize);
+        let byte = |at: usize| *bytes.get(at).unwrap_or(&0);
+        let (count, width) = (self.count as usize, start_bytes(bytes.len().saturating_sub(body)));
+        // Where some are missing, about there.
+        let slot = if count < columns { column * count / columns } else { column };
+        let place = (body + slot * width).saturating_sub(count * width);
+        if places {
+            return byte(8) ^ byte(72) ^ byte(place);
+        }
+        let start = (0..width).rev().fold(0, |start, i| start << 8 | usize::from(byte(place + i)));
+        byte(body + start) ^ byte(body + start + 64)
     }
 
     /// Whether all columns are whole.

@@ -117,6 +117,9 @@ impl ColumnSet {
 
     /// Where a column of this set stands in a set that has no other columns than this one.
     pub fn place_in_part(&self, column: u32, part: &ColumnSet) -> Option<u32> {
+        if std::ptr::eq(self, part) {
+            return Some(column);
+        }
         let (id, last) = (self.ids[column as usize], column as usize);
         let first = last.saturating_sub(self.len() - part.len());
         let range = first..(last + 1).min(part.len());

@@ -399,7 +399,8 @@ mod tests {
     use crate::histogram::tests::simple;
     use crate::histogram::{marked, Counts};
     use crate::tsdb::columns::Column;
-    use crate::tsdb::select::{select, Selected};
+    use crate::tsdb::found::Selected;
+    use crate::tsdb::select::select;
     use crate::tsdb::storage::{Options, Storage};
     use crate::tsdb::{is_stale, ABSENT};
 

@@ -142,7 +142,7 @@ impl Group {
         if full && !state.open.is_empty() {
             record.encode(&state.row, &next);
         }
-        state.push(time, set, next, &record);
+        state.push(time, set, next, &record)?;
         state.touched = storage.now();
         if state.open.len() >= storage.rows_of(self.id, state.sealed.is_empty()) {
             self.seal_state(storage, state)?;
@@ -296,7 +296,7 @@ impl Group {
         }
         let mut record = Record::default();
         record.encode(if state.open.is_empty() { &[] } else { &state.row }, values);
-        state.push(time, set, values.to_vec(), &record);
+        state.push(time, set, values.to_vec(), &record)?;
         state.segment = 0;
         if state.open.len() >= storage.rows_of(self.id, state.sealed.is_empty()) {
             self.seal_state(storage, &mut state)?;
@@ -306,14 +306,15 @@ impl Group {
 }
 
 impl State {
-    fn push(&mut self, time: i64, set: &Arc<ColumnSet>, next: Vec<f64>, record: &Record) {
+    fn push(&mut self, time: i64, set: &Arc<ColumnSet>, next: Vec<f64>, record: &Record) -> Result<()> {
         if self.open.is_empty() {
             self.open.segment = self.open.segment.max(self.segment);
         }
-        self.open.push(time, set, record);
+        self.open.push(time, set, record)?;
         self.row = next;
         self.last_time = Some(time);
         self.next += 1;
+        Ok(())
     }
 
     /// After a restart that found nothing of the group in the log: the last row, from the last chunk.

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::block::{Block, Entry, Index, Pack, PackReader};
-use super::blockwriter::read_entry;
+use super::blockseries::read_entry;
 use super::catalog;
 use super::chunk::Reading;
 use super::chunkfile::{self, Sealed};

@@ -41,3 +41,26 @@ pub fn give_back() {
         unsafe { malloc_trim(0) };
     }
 }
+
+/// From how many bytes on larger pages are asked for: each costs one fault in place of 512.
+const LARGE_BYTES: usize = 4 << 20;
+
+/// Room for so many items more, on large pages where that is worth it and the kernel has them.
+pub fn reserve<T>(items: &mut Vec<T>, more: usize) {
+    items.reserve_exact(more);
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const PAGE_BYTES: usize = 4096;
+        const MADV_HUGEPAGE: i32 = 14;
+        extern "C" {
+            fn madvise(address: *mut std::ffi::c_void, length: usize, advice: i32) -> i32;
+        }
+        let bytes = items.capacity() * size_of::<T>();
+        let start = items.as_mut_ptr() as usize;
+        let (first, end) = (start.next_multiple_of(PAGE_BYTES), (start + bytes) / PAGE_BYTES * PAGE_BYTES);
+        if bytes >= LARGE_BYTES && end > first {
+            // SAFETY: the pages lie within the array's own memory, and advice changes nothing that is in them.
+            unsafe { madvise(first as *mut std::ffi::c_void, end - first, MADV_HUGEPAGE) };
+        }
+    }
+}

@@ -3,8 +3,10 @@
 //! * `columns`: the sorted series of a body, interned and shared by all targets that expose the same.
 //! * `row`: a row as the difference to its predecessor; the form of both the log and the open chunk.
 //! * `codec`: many rows of one column, small; the form of sealed chunks.
-//! * `openchunk`, `chunk`, `chunkfile`: rows while they are being added; columns once sealed, in files that are mapped.
-//! * `block`, `blockwriter`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger.
+//! * `openchunk`, `leaf`: rows while they are being added, in memory. `chunk`, `chunkfile`: columns once sealed, in files that
+//!   are mapped.
+//! * `block`, `compaction`: what is older, regrouped by metric; how chunks become blocks, and blocks larger. `blockwriter`: how one
+//!   is written, by `blockplan`, `blockseries` and `blockfile`.
 //! * `group`: one target's rows. `loose`: samples that do not come in rows: explicit timestamps, remote writes, histograms.
 //!   `sample`: numbers and histograms, as far as they differ there.
 //! * `exemplars`: single observations that stand for a series.
@@ -12,7 +14,8 @@
 //! * `disk`: every change of files and names, and what makes them durable.
 //! * `frame`, `catalog`, `wal`: files that survive a kill: what the ids mean, and what is not sealed yet.
 //! * `tombstones`: what was deleted.
-//! * `storage`: opens, replays, commits, retires. `select`: finds series and gathers their samples.
+//! * `storage`: opens, replays, commits, retires. `select`, `gather`, `found`: finds series, reads
+//!   their chunks, puts samples together.
 //! * `memory`: what was freed goes back.
 //! * `inspect`: the files as they lie, whole or not. `survey`: the series in them, and what each takes.
 //! * `extract`: what one block holds.
@@ -20,6 +23,9 @@
 
 pub mod bits;
 pub mod block;
+pub mod blockfile;
+pub mod blockplan;
+pub mod blockseries;
 pub mod blockwriter;
 pub mod catalog;
 pub mod chunk;
@@ -30,9 +36,12 @@ pub mod compaction;
 pub mod disk;
 pub mod exemplars;
 pub mod extract;
+pub mod found;
 pub mod frame;
+pub mod gather;
 pub mod group;
 pub mod inspect;
+pub mod leaf;
 pub mod loose;
 pub mod matcher;
 pub mod memory;

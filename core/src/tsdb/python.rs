@@ -16,6 +16,7 @@ use super::columns::Column;
 use super::compaction::{BLOCK_MILLISECONDS, SETTLED_MILLISECONDS};
 use super::exemplars::Exemplar;
 use super::extract::Extract;
+use super::found::Selected;
 use super::group::Group;
 use super::matcher::Selector;
 use super::select;
@@ -77,7 +78,7 @@ struct Selection {
 }
 
 impl Selection {
-    fn new(py: Python<'_>, found: select::Selected) -> PyResult<Selection> {
+    fn new(py: Python<'_>, found: Selected) -> PyResult<Selection> {
         Ok(Selection {
             labels: Py::new(py, LabelSets::new(found.labels))?,
             offsets: found.offsets.into_pyarray(py).unbind(),

@@ -128,11 +128,13 @@ def container(
     placement: Placement,
     mounts: Sequence[Object],
     startup_seconds: int,
+    image: str = "",
 ) -> Object:
-    """The part's container, with its probes. `startup_seconds` is how long it may take until it is alive."""
+    """The part's container, with its probes. `startup_seconds` is how long it may take until it is alive; `image` is
+    that of the part unless another one is named."""
     out: Object = {
         "name": part,
-        "image": settings.images.of(part),
+        "image": settings.images.of(image or part),
         "imagePullPolicy": "IfNotPresent",
         "args": list(args),
         "ports": [{"name": "http", "containerPort": PART_PORTS[part], "protocol": "TCP"}],

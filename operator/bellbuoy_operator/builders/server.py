@@ -1,9 +1,10 @@
 """The server of a stack: a StatefulSet of one, with a volume that outlives the stack."""
 
-from bellbuoy.resources import PART_PORTS, MonitoringStack
+from bellbuoy.resources import PART_PORTS, MonitoringStack, secret_use
 from bellbuoy.resources.model import quantity_bytes
 from bellbuoy_operator.builders.common import (
     DATA_FOLDER,
+    SECRETS_FOLDER,
     Object,
     Settings,
     config_args,
@@ -24,6 +25,8 @@ from bellbuoy_operator.builders.common import (
 )
 
 PART = "server"
+# The same with pyarrow, which is larger than all the rest: only who has an archive needs it.
+ARCHIVING_IMAGE = "server-archive"
 # It replays its log before it is alive: with millions of series that takes minutes.
 STARTUP_SECONDS = 900
 # It flushes and seals what it holds before it ends.
@@ -44,6 +47,7 @@ def stateful_set(stack: MonitoringStack, settings: Settings) -> Object:
         f"--storage.path={DATA_FOLDER}",
         f"--storage.retention={spec.retention}",
         *([f"--storage.retention-size={quantity_bytes(spec.retention_size)}B"] if spec.retention_size else []),
+        *archive_args(stack),
         *config_args(stack, settings),
     ]
     template = pod_template(
@@ -56,6 +60,7 @@ def stateful_set(stack: MonitoringStack, settings: Settings) -> Object:
             placement=spec,
             mounts=[{"name": "data", "mountPath": DATA_FOLDER}, operator_mount(), secrets_mount()],
             startup_seconds=STARTUP_SECONDS,
+            image=PART if stack.spec.archive is None else ARCHIVING_IMAGE,
         ),
         volumes=[operator_volume(stack), secrets_volume(stack)],
         placement=spec,
@@ -80,3 +85,24 @@ def stateful_set(stack: MonitoringStack, settings: Settings) -> Object:
             "volumeClaimTemplates": [claim],
         },
     }
+
+
+def archive_args(stack: MonitoringStack) -> list[str]:
+    """Where the server writes its archive; each stack has a place of its own."""
+    archive = stack.spec.archive
+    if archive is None:
+        return []
+    if archive.s3 is None:
+        return [f"--storage.archive.url=file://{DATA_FOLDER}/archive/{archive.folder}"]
+    s3 = archive.s3
+    prefix = s3.prefix or f"{stack.namespace}/{stack.name}"
+    args = [f"--storage.archive.url=s3://{s3.bucket}/{prefix}"]
+    if s3.endpoint is not None:
+        args.append(f"--storage.archive.endpoint={s3.endpoint.rstrip('/')}")
+    if s3.region is not None:
+        args.append(f"--storage.archive.region={s3.region}")
+    if s3.credentials is not None:
+        # Read anew for each pass, so a Secret that changes needs no restart.
+        file = secret_use(stack, s3.credentials).file
+        args.append(f"--storage.archive.credentials-file={SECRETS_FOLDER}/{file}")
+    return args

@@ -9,6 +9,7 @@ from aiohttp import web
 from bellbuoy.server.api.answers import ApiError, success
 from bellbuoy.server.api.parameters import Parameters
 from bellbuoy.server.parts import Parts
+from bellbuoy.server.query_cost import restricted
 
 # Snapshots lie below the data folder, since they are links into it.
 SNAPSHOTS = "snapshots"
@@ -27,6 +28,7 @@ async def delete_series(parts: Parts, request: web.Request) -> web.Response:
     if not selectors:
         raise ApiError("bad_data", "no match[] parameter provided")
     start, end = parameters.time_range()
+    selectors = restricted(selectors, parameters.filters())
     await asyncio.to_thread(parts.storage.delete, selectors, start, end)
     return web.Response(status=204)
 

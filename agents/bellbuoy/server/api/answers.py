@@ -1,9 +1,10 @@
 """The envelope of every answer, and the errors that become one: Prometheus's `status`, `data`, `errorType`, `error`.
 
 A handler returns `success(…)` or raises `ApiError`; `api_handler` turns everything else that may happen into the
-shape that clients expect. Large answers are compressed on a thread.
+shape that clients expect, compresses it, and answers 304 where the client has it already.
 """
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from bellbuoy.http import ERROR_LIMIT
+from bellbuoy.http.compression import compress
 from bellbuoy.logs import fields
 from bellbuoy.promql import QueryError
 from bellbuoy.tsdb import StorageError
@@ -21,8 +23,6 @@ STATUS = {
     "bad_data": 400, "execution": 422, "canceled": 499, "timeout": 503, "internal": 500, "unavailable": 503,
     "not_found": 404, "not_acceptable": 406,
 }  # fmt: skip
-# Answers up to this are compressed in the loop: a thread costs more.
-INLINE_COMPRESS_BYTES = 16 << 10
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -40,16 +40,13 @@ def bad_parameter(name: str, reason: object) -> ApiError:
 
 
 def json_response(body: bytes, *, status: int = 200) -> web.Response:
-    """JSON, compressed when the client takes it."""
-    response = web.Response(
+    """JSON that nobody keeps."""
+    return web.Response(
         body=body,
         status=status,
         content_type="application/json",
         headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"},
-        zlib_executor_size=INLINE_COMPRESS_BYTES,
     )
-    response.enable_compression()
-    return response
 
 
 def success(data: Any, *, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> web.Response:
@@ -72,10 +69,35 @@ def failure(kind: str, text: str) -> web.Response:
     )
 
 
-def api_handler(handler: Handler, *, ready: Callable[[], str]) -> Handler:
-    """The handler with every error in the envelope; while `ready()` gives a reason, nothing is answered but that."""
+def revalidate(request: web.Request, response: web.Response) -> web.Response:
+    """The answer with a tag of what is in it; 304 without a body for a client that has just that."""
+    body = response.body
+    if response.status != 200 or not isinstance(body, bytes):
+        return response
+    tag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    asked = request.headers.get("If-None-Match", "")
+    if asked and (asked.strip() == "*" or tag in (one.strip() for one in asked.split(","))):
+        return web.Response(status=304, headers=headers)
+    response.headers.update(headers)
+    return response
+
+
+def api_handler(handler: Handler, *, ready: Callable[[], str], kept: bool = False) -> Handler:
+    """The handler with every error in the envelope; while `ready()` gives a reason, nothing is answered but that.
+
+    What is `kept` gets a tag, so that a client that asks again and again is told when nothing has changed.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        response = await enveloped(request)
+        if isinstance(response, web.Response):
+            if kept:
+                response = revalidate(request, response)
+            await compress(request, response)
+        return response
+
+    async def enveloped(request: web.Request) -> web.StreamResponse:
         if reason := ready():
             return failure("unavailable", f"the server is not ready: {reason}")
         try:

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
+from bellbuoy.promql import Engine
 from bellbuoy.server.api.answers import success
+from bellbuoy.server.api.parameters import Parameters
 from bellbuoy.server.parts import Parts
+from bellbuoy.server.query_cost import Cost, Source
 
 _NET = 'device!~"lo|veth.*|cni.*|flannel.*|docker.*|br-.*"'
 _FS = 'fstype!~"tmpfs|ramfs|overlay|squashfs|iso9660|fuse.*|nsfs|proc|sysfs"'
@@ -37,26 +40,26 @@ _UP = (
 )
 
 
-def _rows(parts: Parts, query: str, at: int) -> list[tuple[dict[str, str], float]]:
-    result = parts.engine.instant(query, at)
+def _rows(engine: Engine, query: str, at: int) -> list[tuple[dict[str, str], float]]:
+    result = engine.instant(query, at)
     values = np.asarray(result.values, dtype=np.float64).reshape(-1)
     return list(zip(result.labels.to_dicts(), values.tolist(), strict=True))
 
 
-def read_nodes(parts: Parts, at: int) -> list[dict[str, Any]]:
+def read_nodes(engine: Engine, at: int) -> list[dict[str, Any]]:
     """All machines, sorted by name."""
     nodes: dict[tuple[str, str], dict[str, Any]] = {}
-    for labels, up in _rows(parts, _UP, at):
+    for labels, up in _rows(engine, _UP, at):
         key = labels.get("job", ""), labels.get("instance", "")
         nodes[key] = {
             "name": key[1], "job": key[0], "instance": key[1], "kernel": "", "up": up == 1, **dict.fromkeys(FIGURES),
         }  # fmt: skip
-    for labels, _ in _rows(parts, _NAMES, at):
+    for labels, _ in _rows(engine, _NAMES, at):
         if (node := nodes.get((labels.get("job", ""), labels.get("instance", "")))) is not None:
             node["name"] = labels.get("node") or labels.get("nodename") or node["instance"]
             node["kernel"] = labels.get("release", "")
     for figure, query in FIGURES.items():
-        for labels, value in _rows(parts, query, at):
+        for labels, value in _rows(engine, query, at):
             node = nodes.get((labels.get("job", ""), labels.get("instance", "")))
             if node is not None and math.isfinite(value):
                 node[figure] = value
@@ -66,4 +69,6 @@ def read_nodes(parts: Parts, at: int) -> list[dict[str, Any]]:
 async def nodes(parts: Parts, request: web.Request) -> web.Response:
     """Machines and their figures now."""
     at = round(time.time() * 1000)
-    return success({"nodes": await parts.queries.run(request, lambda _: read_nodes(parts, at))})
+    filters = (await Parameters.of(request)).filters()
+    engine = parts.engine.asking(Source(parts.storage, filters=filters, cost=Cost()))
+    return success({"nodes": await parts.queries.run(request, lambda _: read_nodes(engine, at))})

@@ -17,6 +17,9 @@ MIN_TIME_MS, MAX_TIME_MS = -(1 << 62), (1 << 62)
 _MIN_TEXT, _MAX_TEXT = "-292273086-05-16T16:47:06Z", "292277025-08-18T07:12:54.999999999Z"
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
 _LIMIT_MS = 9.2e18
+# A label that stands in for one that is not empty, so that filters of other labels can be read.
+_ANY = "any"
+TRUNCATED = "results truncated due to limit"
 _NON_EMPTY = "must contain at least one non-empty matcher"
 Selectors = list[Sequence[tuple[str, str, str]]]
 
@@ -91,6 +94,25 @@ class Parameters:
                 raise (bad_parameter(name, reason) if named else ApiError("bad_data", reason)) from e
         return out
 
+    def filters(self) -> list[tuple[str, str, str]]:
+        """What every series of the answer must match: all of `extra_filters[]`."""
+        out: list[tuple[str, str, str]] = []
+        for text in self.all("extra_filters[]"):
+            try:
+                out.extend(parse_filter(text))
+            except (promql.QueryError, ValueError) as e:
+                raise bad_parameter("extra_filters[]", e) from e
+        return out
+
+    def flag(self, name: str) -> bool:
+        """Whether it is said, in the forms that Go takes."""
+        text = self.text(name)
+        if text.lower() in ("1", "t", "true"):
+            return True
+        if text.lower() in ("", "0", "f", "false"):
+            return False
+        raise bad_parameter(name, f'strconv.ParseBool: parsing "{text}": invalid syntax')
+
     def time_range(self) -> tuple[int, int]:
         """`start` and `end`; all time unless told."""
         start, end = self.time_ms("start", MIN_TIME_MS), self.time_ms("end", MAX_TIME_MS)
@@ -145,6 +167,18 @@ def parse_selector(text: str) -> Sequence[tuple[str, str, str]]:
     return tree.all_matchers
 
 
-def truncated(warnings: list[str]) -> None:
-    """Say that a limit cut the answer."""
-    warnings.append("results truncated due to limit")
+def parse_filter(text: str) -> Sequence[tuple[str, str, str]]:
+    """The matchers of a filter: unlike a selector it may let series through that have none of its labels, as
+    `{tenant!="a"}` does. Raises QueryError or ValueError.
+    """
+    try:
+        return parse_selector(text)
+    except promql.QueryError as e:
+        if _NON_EMPTY not in str(e):
+            raise
+    # With one more matcher it is a selector; that one stands last.
+    inside = text.strip().removesuffix("}").rstrip(" ,")
+    matchers = parse_selector(f'{inside}{", " if inside != "{" else ""}{_ANY}!=""}}')[:-1]
+    if not matchers:
+        raise ValueError(f"{text} has no matcher; name a label and its value")
+    return matchers

@@ -1,4 +1,4 @@
-"""`query`, `query_range`, `query_exemplars` and `format_query`."""
+"""`query`, `query_range`, `query_exemplars`, `format_query`, `parse_query`, and what queries cost."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,17 @@ from aiohttp import web
 from bellbuoy import promql
 from bellbuoy.exposition import go_json
 from bellbuoy.promql import QueryResult
+from bellbuoy.server.api import arrow
 from bellbuoy.server.api.answers import ApiError, bad_parameter, success
-from bellbuoy.server.api.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, truncated
+from bellbuoy.server.api.parameters import MAX_TIME_MS, MIN_TIME_MS, TRUNCATED, Parameters
+from bellbuoy.server.api.query_stats import query_stats
+from bellbuoy.server.api.syntax import syntax
 from bellbuoy.server.parts import Parts
+from bellbuoy.server.query_cost import Source, restricted
+from bellbuoy.server.query_ledger import ORDERS, Asked
 
 MAX_POINTS = 11_000
+MOST_KINDS_SHOWN = 20
 
 
 def _parsed(text: str) -> Any:
@@ -59,28 +65,63 @@ def _checked(parts: Parts, body: bytes) -> bytes:
     return body
 
 
-def _answer(parts: Parts, result: QueryResult, body: bytes, limit: int) -> web.Response:
-    body = _checked(parts, body)
-    warnings = list(result.warnings)
-    if limit and len(result.labels) > limit and result.kind in ("vector", "matrix"):
-        truncated(warnings)
-    return success(body, warnings=warnings, infos=result.infos)
+def _lookback(parameters: Parameters) -> float | None:
+    try:
+        seconds = parameters.seconds("lookback_delta")
+    except ApiError as e:
+        reason = str(e).partition(": ")[2]
+        raise ApiError("bad_data", f"error parsing lookback delta duration: {reason}") from e
+    # As there: nothing, and less than nothing, is the server's own.
+    return seconds if seconds is not None and seconds > 0 else None
 
 
 async def _run(
     parts: Parts,
     request: web.Request,
     parameters: Parameters,
-    evaluate: Callable[[Callable[[], bool]], QueryResult],
+    asked: Asked,
+    evaluate: Callable[[promql.Engine, Callable[[], bool]], QueryResult],
 ) -> web.Response:
-    limit = parameters.count("limit")
+    """Run the query as its other parameters have it, and answer in the form that the client takes."""
+    limit, stats, explain = parameters.count("limit"), parameters.text("stats"), parameters.flag("explain")
+    columns = arrow.wanted(request)
+    if columns:
+        arrow.check()
+    recorder = promql.Recorder() if stats or explain else None
+    source = Source(parts.storage, filters=parameters.filters(), cost=asked.cost, recorder=recorder)
+    engine = parts.engine.asking(source, lookback_seconds=_lookback(parameters), recorder=recorder)
 
     def work(cancelled: Callable[[], bool]) -> tuple[QueryResult, bytes]:
-        result = evaluate(cancelled)
-        return result, (first(result, limit) if limit else result).to_json()
+        start = time.perf_counter()
+        try:
+            result = evaluate(engine, cancelled)
+        finally:
+            asked.cost.evaluate_seconds = time.perf_counter() - start
+        shown = first(result, limit) if limit else result
+        if shown is not result:
+            shown = replace(shown, warnings=[*shown.warnings, TRUNCATED])
+        body = arrow.to_arrow(shown) if columns else shown.to_json()
+        asked.cost.holds(result.values.nbytes + len(body))
+        return shown, body
 
-    result, body = await parts.queries.run(request, work, timeout_seconds=parameters.seconds("timeout"))
-    return _answer(parts, result, body, limit)
+    timeout = parameters.seconds("timeout")
+    with parts.ledger.running(asked):
+        result, body = await parts.queries.run(request, work, timeout_seconds=timeout, cost=asked.cost)
+        if recorder is not None:
+            asked.stats = query_stats(recorder, asked, steps=stats == "all")
+    body = _checked(parts, body)
+    if columns:
+        return web.Response(body=body, content_type=arrow.CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+    if stats and asked.stats is not None:
+        body = _with(body, "stats", asked.stats)
+    if explain and recorder is not None:
+        body = _with(body, "explain", recorder.to_dict())
+    return success(body, warnings=result.warnings, infos=result.infos)
+
+
+def _with(body: bytes, key: str, value: Any) -> bytes:
+    """The JSON object with one more key."""
+    return b"".join((body[:-1], b',"', key.encode(), b'":', orjson.dumps(value), b"}"))
 
 
 async def query(parts: Parts, request: web.Request) -> web.Response:
@@ -89,13 +130,21 @@ async def query(parts: Parts, request: web.Request) -> web.Response:
     parameters.count("limit")
     at = parameters.time_ms("time", round(time.time() * 1000))
     text = parameters.text("query")
-    _parsed(text)
+    asked = Asked.of(request, text, start_ms=at, end_ms=at)
+    _prepare(asked, text)
     return await _run(
         parts,
         request,
         parameters,
-        lambda cancelled: parts.engine.instant(text, at, cancelled=cancelled),
+        asked,
+        lambda engine, cancelled: engine.instant(text, at, cancelled=cancelled),
     )
+
+
+def _prepare(asked: Asked, text: str) -> None:
+    start = time.perf_counter()
+    _parsed(text)
+    asked.cost.prepare_seconds = time.perf_counter() - start
 
 
 async def query_range(parts: Parts, request: web.Request) -> web.Response:
@@ -120,12 +169,14 @@ async def query_range(parts: Parts, request: web.Request) -> web.Response:
             "Try decreasing the query resolution (?step=XX)",
         )
     text = parameters.text("query")
-    _parsed(text)
+    asked = Asked.of(request, text, start_ms=start, end_ms=end, step_ms=step_ms)
+    _prepare(asked, text)
     return await _run(
         parts,
         request,
         parameters,
-        lambda cancelled: parts.engine.range(text, start, end, step_ms, cancelled=cancelled),
+        asked,
+        lambda engine, cancelled: engine.range(text, start, end, step_ms, cancelled=cancelled),
     )
 
 
@@ -139,7 +190,8 @@ async def query_exemplars(parts: Parts, request: web.Request) -> web.Response:
     start, end = parameters.time_ms("start", MIN_TIME_MS), parameters.time_ms("end", MAX_TIME_MS)
     if end < start:
         raise ApiError("bad_data", "end timestamp must not be before start timestamp")
-    selectors = [one.all_matchers for one in promql.selectors(promql.parse(parameters.text("query")))]
+    found = promql.selectors(promql.parse(parameters.text("query")))
+    selectors = restricted([one.all_matchers for one in found], parameters.filters()) if found else []
     if not selectors:
         # As there: nothing was asked for, so there is no answer, and no empty one either.
         return web.Response(status=204)
@@ -164,4 +216,20 @@ async def query_exemplars(parts: Parts, request: web.Request) -> web.Response:
 async def format_query(_: Parts, request: web.Request) -> web.Response:
     """The expression as the printer writes it."""
     parameters = await Parameters.of(request)
-    return success(promql.format_expr(_parsed(parameters.text("query"))))
+    return success(promql.format_expr(_parsed(parameters.text("query")), pretty=True))
+
+
+async def parse_query(_: Parts, request: web.Request) -> web.Response:
+    """The expression's syntax tree."""
+    parameters = await Parameters.of(request)
+    return success(syntax(_parsed(parameters.text("query"))))
+
+
+async def costs(parts: Parts, request: web.Request) -> web.Response:
+    """Queries that run now, and the kinds of queries that cost most since the start."""
+    parameters = await Parameters.of(request)
+    order = parameters.text("order") or "cpu"
+    if order not in ORDERS:
+        raise bad_parameter("order", f'"{order}" is none of {", ".join(ORDERS)}')
+    limit = parameters.count("limit") or MOST_KINDS_SHOWN
+    return success({"active": parts.ledger.active(), "top": parts.ledger.top(order=order, limit=limit)})

@@ -6,8 +6,9 @@ from typing import TypeVar
 from aiohttp import web
 
 from bellbuoy.server.api.answers import ApiError, bad_parameter, success
-from bellbuoy.server.api.parameters import Parameters, truncated
+from bellbuoy.server.api.parameters import TRUNCATED, Parameters
 from bellbuoy.server.parts import Parts
+from bellbuoy.server.query_cost import restricted
 
 T = TypeVar("T")
 
@@ -17,7 +18,7 @@ async def _ask(parts: Parts, request: web.Request, work: Callable[[], list[T]], 
     warnings: list[str] = []
     if limit and len(found) > limit:
         found = found[:limit]
-        truncated(warnings)
+        warnings.append(TRUNCATED)
     return success(found, warnings=warnings)
 
 
@@ -29,6 +30,7 @@ async def series(parts: Parts, request: web.Request) -> web.Response:
     selectors = parameters.selectors(named=True)
     if not selectors:
         raise ApiError("bad_data", "no match[] parameter provided")
+    selectors = restricted(selectors, parameters.filters())
 
     def work() -> list[dict[str, str]]:
         found = parts.storage.series(selectors, start, end)
@@ -42,7 +44,7 @@ async def labels(parts: Parts, request: web.Request) -> web.Response:
     parameters = await Parameters.of(request)
     limit = parameters.count("limit")
     start, end = parameters.time_range()
-    selectors = parameters.selectors()
+    selectors = restricted(parameters.selectors(), parameters.filters())
     return await _ask(parts, request, lambda: parts.storage.label_names(selectors, start, end), limit)
 
 
@@ -54,7 +56,7 @@ async def label_values(parts: Parts, request: web.Request) -> web.Response:
         raise bad_parameter("name", "a label's name is needed")
     limit = parameters.count("limit")
     start, end = parameters.time_range()
-    selectors = parameters.selectors()
+    selectors = restricted(parameters.selectors(), parameters.filters())
     return await _ask(parts, request, lambda: parts.storage.label_values(name, selectors, start, end), limit)
 
 
