@@ -103,6 +103,24 @@ async def test_a_recorded_series_is_there_for_the_next_rule_and_ends_stale(store
     assert running.health() == {"job:up:sum": ("ok", ""), "double": ("ok", "")}
 
 
+async def test_of_native_histograms_rules_record_numbers_and_alerts_fire(store: Store, make: Make) -> None:
+    running = make(store)
+    await running.load(
+        rules(
+            '{record: "latency:count", expr: "histogram_count(sum(latency))"}',
+            '{alert: Slow, expr: "latency", annotations: {value: "{{ $value }}"}}',
+        )
+    )
+    await quiet()
+    histogram = Histogram(schema=0, count=4.0, sum=5.0, positive_spans=[(0, 2)], positive_buckets=[1.0, 3.0])
+    at = np.array([round((START + 10) * 1000)])
+    store.storage.append_histograms(LabelSets.from_dicts([{"__name__": "latency"}]), at, [histogram])
+    running.evaluate(START + 10)
+    assert store.get("latency:count", START + 10) == {"__name__=latency:count": 4}
+    assert store.get('ALERTS{alertname="Slow"}', START + 10) == {"__name__=ALERTS,alertname=Slow,alertstate=firing": 1}
+    assert set(running.health().values()) == {("ok", "")}
+
+
 async def test_a_rule_that_fails_does_not_touch_the_others(store: Store, make: Make) -> None:
     running = make(store)
     await running.load(

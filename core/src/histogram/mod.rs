@@ -131,16 +131,17 @@ fn packed<T: Copy + Default + PartialEq>(buckets: impl Iterator<Item = (i32, T)>
     (spans.into(), counts.into())
 }
 
-fn merged<T: Copy + Default + PartialEq + std::ops::AddAssign>(
+fn merged<T: Copy + Default + PartialEq>(
     spans: &[Span],
     counts: &[T],
     shift: u32,
+    sum: fn(T, T) -> T,
 ) -> (Box<[Span]>, Box<[T]>) {
     let mut out: Vec<(i32, T)> = Vec::with_capacity(counts.len());
     for (index, count) in indexes(spans).zip(counts) {
         let target = (index.saturating_sub(1) >> shift) + 1;
         match out.last_mut() {
-            Some(last) if last.0 == target => last.1 += *count,
+            Some(last) if last.0 == target => last.1 = sum(last.1, *count),
             _ => out.push((target, *count)),
         }
     }
@@ -214,18 +215,19 @@ impl Histogram {
             return;
         }
         let shift = (self.schema - schema) as u32;
-        fn side<T: Copy + Default + PartialEq + std::ops::AddAssign>(spans: &mut Box<[Span]>, counts: &mut Box<[T]>, shift: u32) {
-            let (merged_spans, merged_counts) = merged(spans, counts, shift.min(31));
+        fn side<T: Copy + Default + PartialEq>(spans: &mut Box<[Span]>, counts: &mut Box<[T]>, shift: u32, sum: fn(T, T) -> T) {
+            let (merged_spans, merged_counts) = merged(spans, counts, shift.min(31), sum);
             (*spans, *counts) = (merged_spans, merged_counts);
         }
         match &mut self.counts {
             Counts::Integers(n) => {
-                side(&mut self.positive, &mut n.positive, shift);
-                side(&mut self.negative, &mut n.negative, shift);
+                // What was not checked yet may not fit; then it does not add up any more.
+                side(&mut self.positive, &mut n.positive, shift, u64::saturating_add);
+                side(&mut self.negative, &mut n.negative, shift, u64::saturating_add);
             }
             Counts::Floats(n) => {
-                side(&mut self.positive, &mut n.positive, shift);
-                side(&mut self.negative, &mut n.negative, shift);
+                side(&mut self.positive, &mut n.positive, shift, |a, b| a + b);
+                side(&mut self.negative, &mut n.negative, shift, |a, b| a + b);
             }
         }
         self.schema = schema;

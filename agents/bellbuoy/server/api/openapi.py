@@ -100,8 +100,8 @@ OF_PATH: dict[str, tuple[str, ...]] = {
     "/admin/tsdb/delete_series": ("match[]", "start", "end", "extra_filters[]"),
     "/admin/tsdb/snapshot": ("skip_head",),
     "/bellbuoy/backtest": (
-        "rule", "expr", "alert", "record", "for", "keep_firing_for", "start", "end", "interval", "query_offset", "limit",
-        "timeout", "extra_filters[]",
+        "rule", "expr", "alert", "record", "for", "keep_firing_for", "start", "end", "interval", "query_offset",
+        "limit", "timeout", "extra_filters[]",
     ),
     "/bellbuoy/nodes": ("extra_filters[]",),
     "/bellbuoy/queries": ("order", "limit"),

@@ -113,4 +113,10 @@ async def targets_metadata(parts: Parts, request: web.Request) -> web.Response:
 
 async def alertmanagers(parts: Parts, _: web.Request) -> web.Response:
     """Where alerts are sent."""
-    return success({"activeAlertmanagers": [{"url": url} for url in parts.notifier.urls()], "droppedAlertmanagers": []})
+    active, dropped = parts.notifier.urls(), parts.notifier.dropped_urls()
+    return success(
+        {
+            "activeAlertmanagers": [{"url": url} for url in active],
+            "droppedAlertmanagers": [{"url": url} for url in dropped],
+        }
+    )
