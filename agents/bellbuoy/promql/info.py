@@ -118,7 +118,7 @@ def combine(base: Vector, times: Vector, data: Sequence[Matcher], exempt: Sequen
     """The base series, but those exempt, with the info series' labels; `times` holds when info samples are from."""
     may_lack = all(matcher.matches_value("") for matcher in data)
     wanted = {matcher.name for matcher in data}
-    infos = _by_target(times, base.present.any(axis=0))
+    infos = _by_target(times, np.asarray(base.present.any(axis=0)))
     sets: list[dict[str, str]] = []
     rows: list[int] = []
     masks: list[Mask] = []
