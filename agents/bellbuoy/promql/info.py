@@ -118,7 +118,7 @@ def combine(base: Vector, times: Vector, data: Sequence[Matcher], exempt: Sequen
     """The base series, but those exempt, with the info series' labels; `times` holds when info samples are from."""
     may_lack = all(matcher.matches_value("") for matcher in data)
     wanted = {matcher.name for matcher in data}
-    infos = _by_target(times)
+    infos = _by_target(times, np.asarray(base.present.any(axis=0)))
     sets: list[dict[str, str]] = []
     rows: list[int] = []
     masks: list[Mask] = []
@@ -144,8 +144,11 @@ def _target(labels: dict[str, str]) -> tuple[str, ...]:
     return tuple(labels.get(label, "") for label in IDENTIFYING)
 
 
-def _by_target(times: Vector) -> dict[tuple[str, ...], dict[str, list[_Info]]]:
-    """Info series by target and metric, each with the steps at which none of the same is newer."""
+def _by_target(times: Vector, asked: Mask) -> dict[tuple[str, ...], dict[str, list[_Info]]]:
+    """Info series by target and metric, each with the steps at which none of the same is newer.
+
+    Two that are equally new are an error at the steps at which anything is to be described.
+    """
     groups: dict[tuple[tuple[str, ...], str], list[int]] = {}
     sets = times.labels.to_dicts()
     for row, labels in enumerate(sets):
@@ -154,7 +157,7 @@ def _by_target(times: Vector) -> dict[tuple[str, ...], dict[str, list[_Info]]]:
     for (target, name), rows in groups.items():
         when = np.where(times.present[rows], times.values[rows], -np.inf)
         newest = times.present[rows] & (when == when.max(axis=0))
-        for step in np.flatnonzero(newest.sum(axis=0) > 1):
+        for step in np.flatnonzero((newest.sum(axis=0) > 1) & asked):
             rivals = np.flatnonzero(newest[:, step])[:2]
             first, second = (show_labels(sets[rows[place]]) for place in rivals)
             at = round(float(when[:, step].max()) * 1000)

@@ -140,7 +140,9 @@ def run(ev: Evaluator, windows: Windows, kernel: Kernel, *, drop_name: bool = Tr
     if count * steps > ev.query.max_samples:
         raise ExecutionError(TOO_MANY)
     names = np.ones(count, np.bool_) if drop_name else samples.drop_name
-    if isinstance(kernel, fused.Fused) and kernel.takes(windows):
+    if len(samples.timestamps) == 0:
+        values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
+    elif isinstance(kernel, fused.Fused) and kernel.takes(windows):
         values, present = kernel.whole(windows, ev.query.check)
     else:
         values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
