@@ -6,7 +6,7 @@ are to be, equal series made one, a range query's series sorted.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 import numpy as np
@@ -18,6 +18,7 @@ from bellbuoy.promql.errors import ExecutionError, InvalidQuery, QueryCanceled, 
 from bellbuoy.promql.evaluator import TOO_MANY, Evaluator, Query, Queryable
 from bellbuoy.promql.nodes import Expr, MatrixSelector, unwrap
 from bellbuoy.promql.parser import parse
+from bellbuoy.promql.pieces import in_pieces
 from bellbuoy.promql.rates import extended_samples
 from bellbuoy.promql.result import QueryResult
 from bellbuoy.promql.values import Ints, Scalar, Text, Vector, drop_names, finish, unlabeled
@@ -123,7 +124,11 @@ class Engine:
             plain=unwrap(expr) if histograms else None,
         )
         try:
-            return Evaluator(query, times).evaluate(expr)
+            if len(times) == 1:
+                return Evaluator(query, times).evaluate(expr)
+            return in_pieces(
+                lambda part, at_once: Evaluator(replace(query, at_once=at_once), part).evaluate(expr), times
+            )
         except RecursionError as e:
             raise ExecutionError("expression nested too deeply") from e
 

@@ -18,7 +18,7 @@ from bellbuoy.exposition import go_number
 from bellbuoy.promql import fused, grouping, labelling, matching, rates
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import KEEPS_NAME, TIMED, Kernel, Value, call
-from bellbuoy.promql.errors import ExecutionError
+from bellbuoy.promql.errors import ExecutionError, TooManySamples
 from bellbuoy.promql.nodes import (
     SET_OPERATORS,
     TRIMS,
@@ -69,6 +69,8 @@ class Query:
     max_samples: int
     check: Callable[[], None]
     """Raises when the query is canceled or out of time."""
+    at_once: int = 0
+    """How many samples a selector may load before the query is evaluated in pieces of its time; 0: max_samples."""
     plain: Expr | None = None
     """The selector that is the whole query, if histograms may leave it."""
 
@@ -136,11 +138,13 @@ class Evaluator:
     def _select(
         self, selector: VectorSelector, start: int, end: int, *, keep_stale: bool, plain: bool = False
     ) -> Samples:
-        limit = self.query.max_samples
+        limit = at_once = self.query.max_samples
+        if self.query.at_once and selector.at is None:
+            at_once = min(limit, self.query.at_once)
         try:
-            selection = self.query.queryable.select(selector.all_matchers, start, end, max_samples=limit)
+            selection = self.query.queryable.select(selector.all_matchers, start, end, max_samples=at_once)
         except OverflowError as e:
-            raise ExecutionError(TOO_MANY) from e
+            raise TooManySamples(TOO_MANY) from e
         self.query.check()
         samples = Samples.of(selection, keep_stale=keep_stale, keep_histograms=plain)
         if len(samples.labels) * len(self.times) > limit:
