@@ -17,6 +17,7 @@ from bellbuoy.promql import (
     QueryTimeout,
     format_expr,
     parse,
+    pieces,
 )
 from bellbuoy.promql.functions import AGGREGATION_PARAMETERS, AGGREGATIONS
 from tests.conformance.storage import MemoryStorage
@@ -214,3 +215,25 @@ def test_times_far_apart_are_found(store: MemoryStorage) -> None:
         store.append({"__name__": "far", "i": str(number)}, [(number, 1.0), (2**61 + number, 2.0)])
     result = Engine(store).range("far", 0, 2**61, 2**60)
     assert [(labels["i"], time) for labels, time, _ in result.samples()] == [("0", 0), ("0", 2**61)]
+
+
+def test_a_long_range_is_evaluated_in_pieces_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = MemoryStorage()
+    for series in range(3):
+        first = 400 * series  # each begins and ends where others do not
+        storage.append(
+            {"__name__": "m", "series": str(series)}, [(1000 * t, float(t)) for t in range(first, first + 900)]
+        )
+    engine = Engine(storage)
+    queries = [
+        "m",
+        "rate(m[30s])",
+        "sum(m)",
+        "scalar(sum(m))",
+        "m - on(series) m @ end()",
+        "max_over_time(sum(m)[1m:5s])",
+    ]
+    want = {query: engine.range(query, 0, 2_000_000, 10_000).to_json() for query in queries}
+    monkeypatch.setattr(pieces, "SAMPLES_AT_ONCE", 100)
+    for query in queries:
+        assert engine.range(query, 0, 2_000_000, 10_000).to_json() == want[query]

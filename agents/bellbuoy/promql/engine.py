@@ -18,6 +18,7 @@ from bellbuoy.promql.errors import TOO_MANY, ExecutionError, InvalidQuery, Query
 from bellbuoy.promql.evaluator import Evaluator, Query, Queryable, SharedValues
 from bellbuoy.promql.nodes import Expr, MatrixSelector, bare_selectors, unwrap
 from bellbuoy.promql.parser import parse
+from bellbuoy.promql.pieces import in_pieces
 from bellbuoy.promql.rates import extended_samples
 from bellbuoy.promql.recorder import Recorder
 from bellbuoy.promql.result import QueryResult
@@ -139,7 +140,11 @@ class Engine:
             shared=shared,
         )
         try:
-            return Evaluator(query, times).evaluate(expr)
+            if len(times) == 1:
+                return Evaluator(query, times).evaluate(expr)
+            return in_pieces(
+                lambda part, at_once: Evaluator(replace(query, at_once=at_once), part).evaluate(expr), times
+            )
         except RecursionError as e:
             raise ExecutionError("expression nested too deeply") from e
 

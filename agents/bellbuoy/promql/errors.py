@@ -35,6 +35,10 @@ class ExecutionError(QueryError):
     """A query that fails on the data: many-to-many matching, equal label sets, too many samples."""
 
 
+class TooManySamples(ExecutionError):
+    """A selector would load more than it may at once."""
+
+
 class QueryTimeout(QueryError):
     """A query that took longer than it may."""
 

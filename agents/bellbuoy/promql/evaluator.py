@@ -32,7 +32,7 @@ from bellbuoy.promql import (
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.calls import TIMED, Value, call
 from bellbuoy.promql.durations import milliseconds
-from bellbuoy.promql.errors import TOO_MANY, ExecutionError
+from bellbuoy.promql.errors import TOO_MANY, ExecutionError, TooManySamples
 from bellbuoy.promql.nodes import (
     SET_OPERATORS,
     TRIMS,
@@ -95,6 +95,8 @@ class Query:
     """Writes down what each node took, if that was asked for."""
     shared: SharedValues | None = None
     """Of an instant query only."""
+    at_once: int = 0
+    """How many samples a selector may load before the query is evaluated in pieces of its time; 0: max_samples."""
 
 
 class Evaluator:
@@ -165,11 +167,13 @@ class Evaluator:
     # -- selectors
 
     def _select(self, selector: VectorSelector, start: int, end: int, *, keep_stale: bool) -> Samples:
-        limit = self.query.max_samples
+        limit = at_once = self.query.max_samples
+        if self.query.at_once and selector.at is None:
+            at_once = min(limit, self.query.at_once)
         try:
-            selection = self.query.queryable.select(selector.all_matchers, start, end, max_samples=limit)
+            selection = self.query.queryable.select(selector.all_matchers, start, end, max_samples=at_once)
         except OverflowError as e:
-            raise ExecutionError(TOO_MANY) from e
+            raise TooManySamples(TOO_MANY) from e
         except StorageError as e:  # such as too many matchers
             raise ExecutionError(str(e)) from e
         self.query.check()
