@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -19,6 +20,8 @@ from tests.kill.steps import HOUR_STEPS, START_MS, STEP_MS
 KEPT_STEPS = 4 * 24 * HOUR_STEPS
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 60
+# A kill may come between two pages of one write: the log then ends in a part of a frame, which nobody was promised.
+UNFINISHED = re.compile(r"\.wal: \d+ bytes were damaged, 0 records could not be used;")
 PAIRS = {
     "opening": "opened",
     "begin": "flushed",
@@ -76,7 +79,8 @@ class Rounds:
         ledger.let_go(kept_from + 2 * STEP_MS)
         self._write_until_killed(first, kept_from, longest_seconds)
         storage = Storage(str(self.data), retention_seconds=3e9, commit_seconds=3600)
-        assert storage.losses() == [], storage.losses()
+        losses = [loss for loss in storage.losses() if not UNFINISHED.search(loss)]
+        assert losses == [], losses
         ledger.check(storage)
         storage.close()
         self.figures.checked += len(ledger.must)
