@@ -371,7 +371,10 @@ def _is_invariant(expr: Expr) -> bool:
                 if node.at is None:
                     return False
                 pinned = True
-            case Subquery() if node.at is not None:
+            case Subquery():
+                # Its steps move with the time, even where what it evaluates does not.
+                if node.at is None:
+                    return False
                 pinned = True
                 continue
             case Call() if node.function in TIMED:
