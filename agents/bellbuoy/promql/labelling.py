@@ -14,6 +14,8 @@ from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, un
 from bellbuoy.promql.values import METADATA, Ints, Vector, merge_equal
 
 _RUN = re.compile(r"\d+|\D+")
+# A reference of a template, or a dollar that is none and stays.
+_REFERENCE = re.compile(r"(\$\$|\$\{\w+\}|\$\w+)|\$")
 
 
 def check_label_name(name: str, context: str, *, nothing: str = '""') -> None:
@@ -29,6 +31,7 @@ def replace_label(vector: Vector, target: str, template: str, source: str, patte
     except ValueError as e:
         raise ExecutionError(f"invalid regular expression in label_replace(): {pattern}") from e
     check_label_name(target, "destination label name in label_replace():", nothing="")
+    template = _REFERENCE.sub(lambda found: found[1] or "$$", template)
     sources = vector.labels.get(source)
     known: dict[str, str | None] = {}
     for value in sources:
