@@ -104,6 +104,10 @@ format: $(READY) ## formats all code
 conformance: $(READY) ## PromQL cases in Prometheus's test language: which fail, how many pass (CASES=DIR: those of a folder)
 	@$(PYTHON) -m tests.conformance.run $(CASES)
 
+.PHONY: differential
+differential: $(READY) ## generated queries to Prometheus 3.16 and to ours: what differs (QUERIES=5000, SEED=N of them)
+	@$(PYTHON) -m tests.promql.differential $(if $(QUERIES),--queries $(QUERIES)) $(if $(SEED),--seed $(SEED))
+
 # --- the local cluster and the demo
 
 .PHONY: cluster

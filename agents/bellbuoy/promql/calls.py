@@ -64,18 +64,20 @@ def _clamp(ev: Evaluator, expr: Call) -> Vector:
     bounds = [ev.scalar(argument) for argument in expr.arguments[1:]]
     values, present = vector.values, vector.present
     if expr.function == "clamp_max":
-        values = np.minimum(values, bounds[0])
+        values = elementwise.smaller(values, bounds[0])
     elif expr.function == "clamp_min":
-        values = np.maximum(values, bounds[0])
+        values = elementwise.larger(values, bounds[0])
     else:
-        values = np.maximum(bounds[0], np.minimum(bounds[1], values))
+        values = elementwise.larger(bounds[0], elementwise.smaller(bounds[1], values))
         present = present & ~(bounds[0] > bounds[1])
     return vector.with_values(values, present, drop_name=True)
 
 
 def _edge(ev: Evaluator, expr: Call) -> Scalar:
     query = ev.query
-    value = {"start": query.start, "end": query.end, "step": query.step, "range": query.end - query.start}
+    length = query.end - query.start
+    # A range of one moment has no step.
+    value = {"start": query.start, "end": query.end, "step": query.step if length else 0, "range": length}
     return Scalar(np.full(len(ev.times), value[expr.function] / 1000))
 
 
@@ -180,7 +182,7 @@ def _label_replace(ev: Evaluator, expr: Call) -> Vector:
 
 def _max_of(ev: Evaluator, expr: Call) -> Scalar:
     left, right = (ev.scalar(argument) for argument in expr.arguments)
-    return Scalar(np.maximum(left, right) if expr.function == "max_of" else np.minimum(left, right))
+    return Scalar((elementwise.larger if expr.function == "max_of" else elementwise.smaller)(left, right))
 
 
 def _pi(ev: Evaluator, expr: Call) -> Scalar:
@@ -225,7 +227,7 @@ def _sort(ev: Evaluator, expr: Call) -> Vector:
     by_label = expr.function.startswith("sort_by_label")
     if not by_label:
         vector = vector.floats().compact()
-    if ev.query.step:
+    if ev.times[0] != ev.end:
         ev.notes.ineffective_sort(expr)
         return vector
     descending = expr.function.endswith("_desc")

@@ -26,7 +26,9 @@ def check(query: str, expr: Expr) -> None:
     """Raises ParseError where the expression, read from the query, is not well typed."""
 
     def fail(span: Span, reason: str) -> NoReturn:
-        raise ParseError(query, span.start, span.end, reason)
+        # What stands between two operands begins at the operator.
+        blank = len(query[span.start : span.end]) - len(query[span.start : span.end].lstrip())
+        raise ParseError(query, span.start + blank, span.end, reason)
 
     _check(expr, fail)
 

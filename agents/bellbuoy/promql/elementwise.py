@@ -75,6 +75,16 @@ def _compare(operator: str, left: Floats, right: Floats) -> Mask:
     raise ExecutionError(f"BUG: no operator {operator}")
 
 
+def larger(left: Floats, right: Floats) -> Floats:
+    """The larger of two; of NaN and another NaN, but of NaN and infinity infinity, as in Prometheus."""
+    return np.where((left == np.inf) | (right == np.inf), np.inf, np.maximum(left, right))
+
+
+def smaller(left: Floats, right: Floats) -> Floats:
+    """The smaller of two; of NaN and another NaN, but of NaN and minus infinity that."""
+    return np.where((left == -np.inf) | (right == -np.inf), -np.inf, np.minimum(left, right))
+
+
 def round_to(values: Floats, nearest: Floats) -> Floats:
     """The nearest multiple, ties up. Prometheus multiplies by the inverse, which shows in the last digits."""
     with np.errstate(all="ignore"):

@@ -141,10 +141,12 @@ class Engine:
         )
         try:
             if len(times) == 1:
-                return Evaluator(query, times).evaluate(expr)
-            return in_pieces(
-                lambda part, at_once: Evaluator(replace(query, at_once=at_once), part).evaluate(expr), times
-            )
+                return Evaluator(query, times, query.end).evaluate(expr)
+
+            def evaluate(part: Ints, at_once: int) -> Value:
+                return Evaluator(replace(query, at_once=at_once), part, query.end).evaluate(expr)
+
+            return in_pieces(evaluate, times)
         except RecursionError as e:
             raise ExecutionError("expression nested too deeply") from e
 

@@ -102,9 +102,11 @@ class Query:
 class Evaluator:
     """Evaluates over one grid of steps; subqueries make others for theirs."""
 
-    def __init__(self, query: Query, times: Ints) -> None:
+    def __init__(self, query: Query, times: Ints, end: int | None = None) -> None:
         self.query = query
         self.times = times
+        # Of a grid that was asked for up to then; its last step may be earlier.
+        self.end = int(times[-1]) if end is None else end
         self.notes = query.annotations
 
     # -- nodes
@@ -258,7 +260,7 @@ class Evaluator:
         times = first + step * np.arange(count, dtype=np.int64)
         if len(times) == 0:
             return Windows(Samples.of_vector(empty(0), times), ends, extent)
-        inner = Evaluator(self.query, times).vector(expr.expr)
+        inner = Evaluator(self.query, times, int(ends[-1])).vector(expr.expr)
         return Windows(Samples.of_vector(inner.compact(), times), ends, extent)
 
     def _milliseconds(self, duration: Duration, *, positive: bool = False) -> int:
@@ -371,7 +373,10 @@ def _is_invariant(expr: Expr) -> bool:
                 if node.at is None:
                     return False
                 pinned = True
-            case Subquery() if node.at is not None:
+            case Subquery():
+                # Its steps move with the time, even where what it evaluates does not.
+                if node.at is None:
+                    return False
                 pinned = True
                 continue
             case Call() if node.function in TIMED:

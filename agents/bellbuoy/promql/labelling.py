@@ -14,12 +14,14 @@ from bellbuoy.promql.nodes import Call, Expr, MatrixSelector, VectorSelector, un
 from bellbuoy.promql.values import METADATA, Ints, Vector, merge_equal
 
 _RUN = re.compile(r"\d+|\D+")
+# A reference of a template, or a dollar that is none and stays.
+_REFERENCE = re.compile(r"(\$\$|\$\{\w+\}|\$\w+)|\$")
 
 
-def check_label_name(name: str, context: str) -> None:
-    """Raises ExecutionError unless the name is one: any text of UTF-8 that is not empty."""
+def check_label_name(name: str, context: str, *, nothing: str = '""') -> None:
+    """Raises ExecutionError unless the name is one: any text of UTF-8 that is not empty, which shows as `nothing`."""
     if not name or any("\udc80" <= character <= "\udcff" for character in name):
-        raise ExecutionError(f"invalid {context} {quote(name)}")
+        raise ExecutionError(f"invalid {context} {quote(name) if name else nothing}")
 
 
 def replace_label(vector: Vector, target: str, template: str, source: str, pattern: str) -> Vector:
@@ -28,7 +30,8 @@ def replace_label(vector: Vector, target: str, template: str, source: str, patte
         regex = Regex(f"(?s:{pattern})")
     except ValueError as e:
         raise ExecutionError(f"invalid regular expression in label_replace(): {pattern}") from e
-    check_label_name(target, "destination label name in label_replace():")
+    check_label_name(target, "destination label name in label_replace():", nothing="")
+    template = _REFERENCE.sub(lambda found: found[1] or "$$", template)
     sources = vector.labels.get(source)
     known: dict[str, str | None] = {}
     for value in sources:
@@ -47,8 +50,8 @@ def replace_label(vector: Vector, target: str, template: str, source: str, patte
 def join_labels(vector: Vector, target: str, separator: str, sources: Sequence[str]) -> Vector:
     """label_join: the target becomes the sources' values, joined."""
     for source in sources:
-        check_label_name(source, "source label name in label_join():")
-    check_label_name(target, "destination label name in label_join():")
+        check_label_name(source, "source label name in label_join():", nothing="")
+    check_label_name(target, "destination label name in label_join():", nothing="")
     columns = [vector.labels.get(source) for source in sources]
     values = [separator.join(row) for row in zip(*columns, strict=True)] if columns else [""] * len(vector.labels)
     drop = np.zeros_like(vector.drop_name) if target == "__name__" else vector.drop_name
@@ -81,8 +84,8 @@ def order_by_labels(vector: Vector, labels: Sequence[str], *, descending: bool) 
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    """A key by which 4m5 comes before 4m600, and before 4m1000."""
-    return [(0, int(run), run) if run.isdecimal() else (1, 0, run) for run in _RUN.findall(text)]
+    """A key by which 4m5 comes before 4m600, and before 4m1000, and -1 before both."""
+    return [(0, int(run), run) if run.isdecimal() else (1 if run > "9" else -1, 0, run) for run in _RUN.findall(text)]
 
 
 def labels_of_absent(call: Call) -> dict[str, str]:

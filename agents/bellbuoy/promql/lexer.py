@@ -98,7 +98,9 @@ def _bracket(query: str, raw: str, start: int, open_brackets: list[str]) -> None
         open_brackets.append(raw)
     elif raw in _PAIRS:
         if not open_brackets or open_brackets[-1] != _PAIRS[raw]:
-            raise ParseError(query, start, start + 1, f"unexpected right {_CLOSING[raw]} '{raw}'")
+            # Prometheus has taken a parenthesis by then.
+            at = start + (raw == ")")
+            raise ParseError(query, at, start + 1, f"unexpected right {_CLOSING[raw]} '{raw}'")
         open_brackets.pop()
     elif raw in ("=~", "!~") and "{" not in open_brackets:
         raise ParseError(query, start, start + 2, f"unexpected character after '{raw[0]}': '~'")

@@ -88,6 +88,8 @@ class _Parser:
         self.tokens, self.unreadable = tokenize(query)
         self.index = 0
         self.depth = 0
+        # How many there are around what is read.
+        self.aggregations = 0
 
     # -- tokens
 
@@ -132,6 +134,7 @@ class _Parser:
         return ParseError(self.query, start, end, reason)
 
     def unexpected(self, context: str = "", wanted: str = "") -> ParseError:
+        context = context or ("aggregation" if self.aggregations else "")
         where = f" in {context}" if context else ""
         hint = f", expected {wanted}" if wanted else ""
         return self.error(self.token.start, self.token.end, f"unexpected {_describe(self.token)}{where}{hint}")
@@ -324,7 +327,9 @@ class _Parser:
         grouping = self.grouping()
         if not self.at("("):
             raise self.unexpected("aggregation")
+        self.aggregations += 1
         arguments = self.arguments()
+        self.aggregations -= 1
         labels, without = grouping or self.grouping() or ((), False)
         span = Span(token.start, self.end)
         wanted = 2 if token.text in AGGREGATION_PARAMETERS else 1
