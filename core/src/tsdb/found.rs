@@ -179,9 +179,10 @@ impl<'a> Found<'a> {
 
     /// Adds what another has found, behind what this one has.
     pub fn join(&mut self, other: Found<'_>) -> Result<()> {
-        let mut labels: Vec<(usize, Labels)> = other.by_labels.into_iter().map(|(labels, at)| (at, labels)).collect();
-        labels.sort_unstable_by_key(|l| l.0);
-        let series: Vec<usize> = labels.into_iter().map(|l| self.series(l.1)).collect();
+        let mut labels: Vec<Option<Labels>> = vec![None; other.by_labels.len()];
+        other.by_labels.into_iter().for_each(|(of, at)| labels[at] = Some(of));
+        self.expect(labels.len());
+        let series: Vec<usize> = labels.into_iter().flatten().map(|labels| self.series(labels)).collect();
         let start = self.times.len();
         let moved = |p: Piece| Piece { series: series[p.series], start: start + p.start, end: start + p.end };
         self.pieces.extend(other.pieces.into_iter().map(moved));

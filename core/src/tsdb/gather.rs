@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use super::chunk::{within, Reading};
+use super::chunk::{within, Reading, SealedChunk};
 use super::codec::Decoder;
 use super::columns::{Column, ColumnSet};
 use super::found::Found;
@@ -23,8 +23,9 @@ const FETCHED_GROUPS: usize = 8;
 /// Reads groups into `found`: their samples with start <= t <= end.
 pub fn read_groups(groups: &[PicturedGroup], index: &SetIndex<'_>, start: i64, end: i64, found: &mut Found<'_>) -> Result<()> {
     let (mut decoder, mut times, mut gathered) = (Decoder::default(), Vec::new(), Gathered::default());
-    found.expect(groups.len());
-    found.reserve(groups.iter().map(|group| samples_of(group, index)).sum());
+    let (series, samples) = expected(groups, index, start, end);
+    found.expect(series);
+    found.reserve(samples);
     for batch in groups.chunks(FETCHED_GROUPS) {
         fetch(batch, index);
         for (group, satisfied, view) in batch {
@@ -60,10 +61,26 @@ pub fn read_groups(groups: &[PicturedGroup], index: &SetIndex<'_>, start: i64, e
     Ok(())
 }
 
-/// How many samples a group has at most in the chunks of its picture.
-fn samples_of((_, satisfied, view): &PicturedGroup, index: &SetIndex<'_>) -> usize {
-    let sealed = view.sealed.iter().filter_map(|chunk| Some((chunk.set.as_ref()?, chunk.rows as usize)));
-    let open = view.open.as_ref().and_then(|open| Some((open.set()?, open.times().len())));
+/// How many series and samples groups have within the bounds, about.
+pub fn expected(groups: &[PicturedGroup], index: &SetIndex<'_>, start: i64, end: i64) -> (usize, usize) {
+    let series = groups.iter().map(|group| series_of(group, index)).sum();
+    (series, groups.iter().map(|group| samples_of(group, index, start, end)).sum())
+}
+
+/// How many series a group has, about: those that match in its newest chunk.
+fn series_of((_, satisfied, view): &PicturedGroup, index: &SetIndex<'_>) -> usize {
+    let newest = view.open.as_ref().and_then(|open| open.set()).or_else(|| view.sealed.last()?.set.as_ref());
+    newest.map_or(0, |set| index.wanted(set, *satisfied).count())
+}
+
+/// How many samples of a group lie within the bounds, about: rows are taken to be evenly spread.
+fn samples_of((_, satisfied, view): &PicturedGroup, index: &SetIndex<'_>, start: i64, end: i64) -> usize {
+    let share = |chunk: &SealedChunk| {
+        let (within, all) = (end.min(chunk.end) - start.max(chunk.start), chunk.end - chunk.start);
+        (chunk.rows as usize).min(1 + (f64::from(chunk.rows) * within as f64 / all.max(1) as f64) as usize)
+    };
+    let sealed = view.sealed.iter().filter_map(|chunk| Some((chunk.set.as_ref()?, share(chunk))));
+    let open = view.open.as_ref().and_then(|open| Some((open.set()?, within(open.times(), start, end).len())));
     sealed.chain(open).map(|(set, rows)| index.wanted(set, *satisfied).count() * rows).sum()
 }
 

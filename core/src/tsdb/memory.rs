@@ -47,7 +47,10 @@ const LARGE_BYTES: usize = 4 << 20;
 
 /// Room for so many items more, on large pages where that is worth it and the kernel has them.
 pub fn reserve<T>(items: &mut Vec<T>, more: usize) {
-    items.reserve_exact(more);
+    if items.try_reserve_exact(more).is_err() {
+        // So much at once is not to be had; it may be less in the end, and grows as it is needed.
+        return;
+    }
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const PAGE_BYTES: usize = 4096;

@@ -16,7 +16,7 @@ use super::chunk::{within, Reading};
 use super::codec::Decoder;
 use super::columns::{Column, ColumnSet};
 use super::found::{assemble, Budget, Found, Selected};
-use super::gather::read_groups;
+use super::gather::{expected, read_groups};
 use super::group::{Group, GroupView};
 use super::loose::{LooseSeries, LooseView};
 use super::matcher::Selector;
@@ -109,7 +109,13 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
         select_block(block, inner.now(), selector, start, end, &mut found)?;
     }
     let (index, first) = (&index, picture.start);
-    in_parts(&picture.groups, &mut found, &|groups, found| read_groups(groups, index, first, end, found))?;
+    let read = |groups: &[PicturedGroup], found: &mut Found<'_>| read_groups(groups, index, first, end, found);
+    let (series, samples) = expected(&picture.groups, index, first, end);
+    if samples < PART_DEPTH * series {
+        read(&picture.groups, &mut found)?;
+    } else {
+        in_parts(&picture.groups, &mut found, &read)?;
+    }
     for (series, view) in picture.loose {
         for (chunk, at) in &view.floats.sealed {
             let samples = chunk.read(*at, &mut decoder)?;
@@ -145,6 +151,8 @@ pub fn select_of_block(
 
 /// Fewer than this are read faster than another thread is started.
 const PART_ITEMS: usize = 192;
+/// With fewer samples a series most of the work is with labels, which would be done again where parts are joined.
+const PART_DEPTH: usize = 16;
 /// More threads than this for one query would leave too little to the others.
 const THREADS_LIMIT: usize = 4;
 
