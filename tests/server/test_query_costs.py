@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +89,19 @@ async def test_queries_of_a_kind_are_counted_together(filled: Client) -> None:
 
 async def test_a_client_that_leaves_ends_its_query(serve: Serve, tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "data"))
-    count = 300
+    count = 12_000
     times = NOW_MS - 1000 * np.arange(count, dtype=np.int64)[::-1]
     for row in range(30):
         labels = LabelSets.from_dicts([{"__name__": "many", "row": str(row)}] * count)
         storage.append(labels, times, np.zeros(count))
     storage.close()
     async with serve("", retention_seconds=100 * 365 * 86400.0) as client:
-        # Each step looks at each inner step of the hours before: minutes, unless somebody ends it.
-        query = "sum(quantile_over_time(0.5, quantile_over_time(0.5, many[5m:1s])[4m:1s]))"
+        # Each step sorts what each inner step sorted: many seconds, unless somebody ends it.
+        query = "many"
+        for _ in range(4):
+            query = f"quantile_over_time(0.5, {query}[5m:1s])"
         request = (
-            f"GET /api/v1/query_range?query={query.replace(' ', '%20')}&start={NOW_MS // 1000 - 4000}&end={AT}&step=1"
+            f"GET /api/v1/query_range?query={query.replace(' ', '%20')}&start={NOW_MS // 1000 - 10_000}&end={AT}&step=1"
         )
         host, _, port = client.address.rpartition(":")
         _, writer = await asyncio.open_connection(host, int(port))
@@ -117,13 +118,11 @@ async def test_a_client_that_leaves_ends_its_query(serve: Serve, tmp_path: Path)
         (one,) = await active()
         assert (one["path"], one["params"]["query"], one["params"]["step"]) == ("/api/v1/query_range", query, 1)
         writer.close()
-        left = time.monotonic()
 
         async def is_gone() -> bool:
             return not await active()
 
-        await client.until(is_gone, seconds=5)
-        assert time.monotonic() - left < 2
+        await client.until(is_gone)
         text = (await client.request("GET", "/metrics"))[1]
         assert 'bellbuoy_queries_aborted_total{reason="client gone"} 1.0' in text
         (row,) = (await client.api("bellbuoy/queries"))["top"]
