@@ -10,11 +10,8 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
-import signal
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from pathlib import Path
 from bench.errors import BenchmarkError
 from bench.processes import disk_bytes
 from bench.replay import Targets, free_port
+from bench.scratch import scratch
 from bench.servers import OURS, Kind, Server, theirs, victoria
 
 # How far the servers may differ in what they stored: a server that is starved of the processor skips some scrapes.
@@ -314,43 +312,36 @@ def _windows(args: argparse.Namespace) -> Iterator[tuple[Form, int, int]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     args = _arguments(arguments)
-    # Servers and targets must not outlive a run that is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = Path(tempfile.mkdtemp(prefix="bellbuoy-bench-"))
     windows: list[list[Cost]] = []
-    try:
-        peers = _peers(args)
-        for number, (form, count, interval) in enumerate(_windows(args)):
-            place = folder / f"{number}-{form.name}"
-            place.mkdir()
-            targets = Targets(count, free_port(), args.scrapes, form.series, form.features)
-            # A few scrapes of each target, however seldom there is one.
-            warm_up, seconds = args.warm_up, args.seconds
-            if interval > 1:
-                warm_up, seconds = max(warm_up, 4 * interval), max(seconds, 6 * interval)
-            every = f"{count} targets every {interval} s"
-            print(f"{form.name}: {every}, {warm_up:g} s to warm up, {seconds:g} s to measure", file=sys.stderr)
-            with targets.serve(place) as replay:
-                targets.wait(replay)
-                windows.append(
-                    measure(
-                        targets,
-                        place,
-                        peers=peers,
-                        form=form,
-                        warm_up=warm_up,
-                        seconds=seconds,
-                        interval=interval,
+    with scratch(keep=args.keep) as folder:
+        try:
+            peers = _peers(args)
+            for number, (form, count, interval) in enumerate(_windows(args)):
+                place = folder / f"{number}-{form.name}"
+                place.mkdir()
+                targets = Targets(count, free_port(), args.scrapes, form.series, form.features)
+                # A few scrapes of each target, however seldom there is one.
+                warm_up, seconds = args.warm_up, args.seconds
+                if interval > 1:
+                    warm_up, seconds = max(warm_up, 4 * interval), max(seconds, 6 * interval)
+                every = f"{count} targets every {interval} s"
+                print(f"{form.name}: {every}, {warm_up:g} s to warm up, {seconds:g} s to measure", file=sys.stderr)
+                with targets.serve(place) as replay:
+                    targets.wait(replay)
+                    windows.append(
+                        measure(
+                            targets,
+                            place,
+                            peers=peers,
+                            form=form,
+                            warm_up=warm_up,
+                            seconds=seconds,
+                            interval=interval,
+                        )
                     )
-                )
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        if args.keep:
-            print(f"kept: {folder}", file=sys.stderr)
-        else:
-            shutil.rmtree(folder)
+        except BenchmarkError as error:
+            print(error, file=sys.stderr)
+            return 1
     print(f"{len(windows)} windows on {os.cpu_count()} processors")
     print(table([cost for window in windows for cost in window]))
     if args.series and len(args.series) > 1:

@@ -11,7 +11,6 @@ import asyncio
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ import aiohttp
 
 from bench.errors import BenchmarkError
 from bench.replay import free_port
+from bench.scratch import scratch
 from bench.servers import OURS, Kind, Server, theirs
 
 INTERVAL_SECONDS = 1.0
@@ -141,9 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found = {}
     try:
-        with tempfile.TemporaryDirectory(prefix="bellbuoy-lateness-") as folder:
+        with scratch("bellbuoy-lateness-") as folder:
             for kind in (OURS, *([theirs()] if options.peer else [])):
-                found[kind.name] = asyncio.run(measure(kind, Path(folder) / kind.name, options))
+                found[kind.name] = asyncio.run(measure(kind, folder / kind.name, options))
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2

@@ -12,11 +12,8 @@ line is for machines.
 import argparse
 import contextlib
 import os
-import shutil
-import signal
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +25,7 @@ from bench.query_cases import CASES, GOALS, Case
 from bench.query_client import Client, Window, compare
 from bench.query_data import PLACES, RETENTION_SECONDS, Data, Place, Size, prepare, windows
 from bench.replay import free_port
+from bench.scratch import scratch
 from bench.servers import OURS, Kind, Server, theirs
 
 SIZES = {
@@ -218,28 +216,24 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     args = _arguments(arguments)
-    # Servers must not outlive a run that is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     size = SIZES[args.size or "full"]
-    folder = Path(tempfile.mkdtemp(prefix="bellbuoy-bench-"))
     rows: list[Row] = []
-    try:
-        kinds = (OURS, theirs(args.peer))
-        for place in PLACES:
-            cases = [case for case in CASES if place in case.places and case.name in args.cases]
-            if not cases or place not in (args.place or PLACES):
-                continue
-            began = time.monotonic()
-            data = prepare(place, (args.folder or folder) / place, size)
-            print(f"{place}: {data.samples:,} samples, {time.monotonic() - began:.0f} s to write", file=sys.stderr)
-            for case in cases:
-                rows.append(measure(case, data, kinds, folder / f"{place}-{case.name}", repeat=args.repeat))
-                print(table(rows[-1:]).splitlines()[1], file=sys.stderr, flush=True)
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(folder)
+    with scratch() as folder:
+        try:
+            kinds = (OURS, theirs(args.peer))
+            for place in PLACES:
+                cases = [case for case in CASES if place in case.places and case.name in args.cases]
+                if not cases or place not in (args.place or PLACES):
+                    continue
+                began = time.monotonic()
+                data = prepare(place, (args.folder or folder) / place, size)
+                print(f"{place}: {data.samples:,} samples, {time.monotonic() - began:.0f} s to write", file=sys.stderr)
+                for case in cases:
+                    rows.append(measure(case, data, kinds, folder / f"{place}-{case.name}", repeat=args.repeat))
+                    print(table(rows[-1:]).splitlines()[1], file=sys.stderr, flush=True)
+        except BenchmarkError as error:
+            print(error, file=sys.stderr)
+            return 1
     print(f"{len(rows)} cases on {os.cpu_count()} processors, {args.repeat} warm requests each")
     print(table(rows))
     for kind, (ratio, where) in goals(rows).items():

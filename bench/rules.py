@@ -11,11 +11,9 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import statistics
 import sys
-import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -25,6 +23,7 @@ from pathlib import Path
 
 from bench.errors import BenchmarkError
 from bench.replay import Targets, free_port
+from bench.scratch import scratch
 from bench.servers import OURS, Kind, Server, theirs
 
 _SCRAPE_SECONDS = 5
@@ -247,19 +246,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     args = _arguments(arguments)
-    # Servers and targets must not outlive a run that is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = Path(tempfile.mkdtemp(prefix="bellbuoy-bench-"))
-    try:
-        costs = run(folder, args)
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        if args.keep:
-            print(f"kept: {folder}", file=sys.stderr)
-        else:
-            shutil.rmtree(folder)
+    with scratch(keep=args.keep) as folder:
+        try:
+            costs = run(folder, args)
+        except BenchmarkError as error:
+            print(error, file=sys.stderr)
+            return 1
     print(f"{args.rules} rules, {os.cpu_count()} processors")
     print(table(costs))
     print(ratios(costs))

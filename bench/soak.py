@@ -13,10 +13,8 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import statistics
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -28,6 +26,7 @@ from pathlib import Path
 from bench.errors import BenchmarkError
 from bench.processes import Process, disk_bytes
 from bench.replay import Targets, free_port
+from bench.scratch import scratch
 
 _ANSWER_SECONDS = 60
 _ADDRESSES = 250
@@ -291,24 +290,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=float, default=0.05, help="by what part memory may grow (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the storage and logs, and say where")
     chosen = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = Path(tempfile.mkdtemp(prefix="bellbuoy-soak-"))
-    try:
-        readings = soak(
-            folder,
-            minutes=chosen.minutes,
-            warm_up=chosen.warm_up,
-            pods=chosen.pods,
-            every_seconds=chosen.replace_seconds,
-        )
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        if chosen.keep:
-            print(f"kept: {folder}", file=sys.stderr)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    with scratch("bellbuoy-soak-", keep=chosen.keep) as folder:
+        try:
+            readings = soak(
+                folder,
+                minutes=chosen.minutes,
+                warm_up=chosen.warm_up,
+                pods=chosen.pods,
+                every_seconds=chosen.replace_seconds,
+            )
+        except BenchmarkError as error:
+            print(error, file=sys.stderr)
+            return 1
     grown = growth(readings)
     span = (readings[-1].seconds - readings[0].seconds) / 60
     samples = readings[-1].numbers["storage_samples_appended_total"]

@@ -14,11 +14,9 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +30,7 @@ from bellbuoy.exposition.text import parse
 from bench.errors import BenchmarkError
 from bench.programs import TSDB, VICTORIA_STORAGE, Program
 from bench.replay import RECORDINGS, scrapes
+from bench.scratch import scratch
 from bench.storage_input import INTERVAL_MILLISECONDS, NAN_BITS, STALE_BITS, STRIDE, Recording, write
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -347,33 +346,29 @@ def _third(program: Program) -> tuple[str, ...] | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     args = _arguments(arguments)
-    # Programs must not outlive a run that is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     kinds = [kind for kind in _INPUTS if kind in (args.input or _INPUTS)]
     found: dict[str, list[tuple[Medians, Medians]]] = {kind: [] for kind in kinds}
-    folder = Path(tempfile.mkdtemp(prefix="bellbuoy-bench-", dir=args.folder))
     sizes = []
-    try:
-        peer = None if args.ours_only else (str(TSDB.path()),)
-        third = None if args.ours_only or args.no_victoria else _third(VICTORIA_STORAGE)
-        widths = prepare(folder / "rows")
-        run = _Run(args, folder, peer, third)
-        for targets in args.sizes:
-            series = sum(widths[i % len(widths)] for i in range(targets))
-            sizes.append(series)
-            tables = []
-            for kind in kinds:
-                ours, theirs, of_third = run.of(kind, targets, series)
-                found[kind].append((ours, theirs))
-                tables.append(table(kind, ours, theirs, of_third))
-            of = f"{series:,} series of {targets} targets, {args.hours:g} h"
-            print(f"{of}, {args.runs} runs, {os.cpu_count()} processors")
-            print("\n\n".join(tables), flush=True)
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(folder)
+    with scratch(within=args.folder) as folder:
+        try:
+            peer = None if args.ours_only else (str(TSDB.path()),)
+            third = None if args.ours_only or args.no_victoria else _third(VICTORIA_STORAGE)
+            widths = prepare(folder / "rows")
+            run = _Run(args, folder, peer, third)
+            for targets in args.sizes:
+                series = sum(widths[i % len(widths)] for i in range(targets))
+                sizes.append(series)
+                tables = []
+                for kind in kinds:
+                    ours, theirs, of_third = run.of(kind, targets, series)
+                    found[kind].append((ours, theirs))
+                    tables.append(table(kind, ours, theirs, of_third))
+                of = f"{series:,} series of {targets} targets, {args.hours:g} h"
+                print(f"{of}, {args.runs} runs, {os.cpu_count()} processors")
+                print("\n\n".join(tables), flush=True)
+        except BenchmarkError as error:
+            print(error, file=sys.stderr)
+            return 1
     if len(sizes) > 1:
         for kind in kinds:
             for who, which in (("bellbuoy", 0), ("prometheus", 1)):

@@ -293,6 +293,19 @@ func begin(a arguments) (atStart int, db *tsdb.DB, targets []*target, err error)
 	return atStart, db, targets, nil
 }
 
+// The k-th scrape of every target; returns how many samples it had.
+func scrapeAll(ctx context.Context, db *tsdb.DB, a arguments, targets []*target, k int) (int, error) {
+	samples := 0
+	for _, t := range targets {
+		count, err := t.scrape(ctx, db, a.start+int64(k)*interval+t.offset, t.recording.row(t.phase+k*secondsRow))
+		if err != nil {
+			return 0, err
+		}
+		samples += count
+	}
+	return samples, nil
+}
+
 func logOnly(ctx context.Context, a arguments) error {
 	_, db, targets, err := begin(a)
 	if err != nil {
@@ -300,13 +313,11 @@ func logOnly(ctx context.Context, a arguments) error {
 	}
 	samples := 0
 	for k := range a.scrapes {
-		for _, t := range targets {
-			count, err := t.scrape(ctx, db, a.start+int64(k)*interval+t.offset, t.recording.row(t.phase+k*secondsRow))
-			if err != nil {
-				return err
-			}
-			samples += count
+		count, err := scrapeAll(ctx, db, a, targets, k)
+		if err != nil {
+			return err
 		}
+		samples += count
 	}
 	say("logged", map[string]any{"samples": samples})
 	select {}
@@ -413,13 +424,11 @@ func write(ctx context.Context, a arguments) error {
 	}
 	samples := 0
 	for k := range a.scrapes {
-		for _, t := range targets {
-			count, err := t.scrape(ctx, db, a.start+int64(k)*interval+t.offset, t.recording.row(t.phase+k*secondsRow))
-			if err != nil {
-				return err
-			}
-			samples += count
+		count, err := scrapeAll(ctx, db, a, targets, k)
+		if err != nil {
+			return err
 		}
+		samples += count
 		if k%tidyEvery == 0 {
 			mmapHeadChunks(db.Head())
 			if a.blocks {
