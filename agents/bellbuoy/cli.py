@@ -7,7 +7,6 @@ printed as one line; any other keeps its trace, since it is a mistake of ours.
 
 import argparse
 import asyncio
-import importlib
 import logging
 import os
 import shutil
@@ -17,8 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from bellbuoy import __version__
-from bellbuoy.errors import OptionsError, causes, explain
+from bellbuoy import __version__, optional
+from bellbuoy.errors import CannotError, OptionsError, causes, explain
 from bellbuoy.logs import FORMATS, LEVELS, set_up
 
 log = logging.getLogger("bellbuoy")
@@ -115,13 +114,9 @@ def load(part: str) -> ModuleType:
     """A part's package. Ends the program when its extra is not installed."""
     module, extra, _ = PARTS[part]
     try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as e:
-        if e.name is None or e.name.startswith("bellbuoy"):
-            raise
-        raise SystemExit(
-            f"bellbuoy {part}: cannot run: the package {e.name} is not installed; pip install 'bellbuoy[{extra}]'"
-        ) from e
+        return optional.load(module, extra=extra, cannot="run")
+    except CannotError as e:
+        raise SystemExit(f"bellbuoy {part}: {e}") from e
 
 
 def main(argv: Sequence[str] | None = None) -> None:

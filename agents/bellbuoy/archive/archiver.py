@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bellbuoy.archive import optional
+from bellbuoy import optional
 from bellbuoy.archive.block_source import BlockSource
 from bellbuoy.archive.errors import ArchiveError
 from bellbuoy.archive.options import ArchiveOptions
@@ -55,8 +55,12 @@ class Archiver:
 
         Raises ArchiveError, InterruptedByUserError, StorageError.
         """
-        parquet = optional.load("bellbuoy.archive.parquet", otherwise=ArchiveError, cannot="write an archive")
-        store = optional.load("bellbuoy.archive.store", otherwise=ArchiveError, cannot="write an archive")
+        parquet = optional.load(
+            "bellbuoy.archive.parquet", extra="parquet", otherwise=ArchiveError, cannot="write an archive"
+        )
+        store = optional.load(
+            "bellbuoy.archive.store", extra="parquet", otherwise=ArchiveError, cannot="write an archive"
+        )
         with _folder_for(self._folder / "archive.part") as part:
             state = StateFile(self._folder, self._options.url)
             work = _Pass(storage, state, store.open_store(self._options), parquet, part, progress, written)

@@ -6,6 +6,7 @@ A verb that does not fit its value prints `%!d(float64=1.5)`, as in Go: a wrong 
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ _VERB = re.compile(r"%([-+# 0]*)(\d+)?(?:\.(\d*))?(.)", re.DOTALL)
 WIDTH_LIMIT = 1000
 
 
-class GoValue:
+class GoValue(ABC):
     """A value with fields of its own that is neither text nor number."""
 
     def field(self, name: str) -> Any:
@@ -29,8 +30,9 @@ class GoValue:
             raise ValueError(f"can't evaluate field {name} in {self}; use one of {', '.join(fields)}")
         return fields[name]
 
+    @abstractmethod
     def _fields(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Its fields by name."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import asyncio
 import os
 import shutil
 import sys
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bellbuoy.rules_tools.errors import BacktestDataError, RulesFailedError
 from bellbuoy.rules_tools.options import Options
 from bellbuoy.rules_tools.report import report
 from bellbuoy.rules_tools.unit_tests import run_file
+from bellbuoy.threads import until_stopped
 from bellbuoy.tsdb import Storage, StorageError
 
 LINT_EXIT_STATUS = 3
@@ -34,13 +35,7 @@ _RETENTION_SECONDS = 200 * 365 * 86400.0
 
 async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str], None] | None = None) -> None:
     """Do what the options say. Raises CannotError when something is wrong with rules; nothing listens anywhere."""
-    told = threading.Event()
-    work = asyncio.ensure_future(asyncio.to_thread(perform, options, told.is_set))
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    told.set()
-    if (status := await work) != 0:
+    if (status := await until_stopped(partial(perform, options), stop)) != 0:
         raise SystemExit(status)
 
 

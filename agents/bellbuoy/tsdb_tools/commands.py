@@ -3,9 +3,9 @@
 import asyncio
 import os
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from bellbuoy.archive import Archiver, optional
+from bellbuoy import optional
+from bellbuoy.archive import Archiver
 from bellbuoy.archive.errors import ArchiveError, ExportError
 from bellbuoy.archive.progress import Progress, Steps
 from bellbuoy.archive.source import Floats, Ints, Source, histograms_of, is_histogram, open_storage
+from bellbuoy.threads import until_stopped
 from bellbuoy.tsdb import Histogram, LabelSets, Storage, StorageError, survey_series
 from bellbuoy.tsdb_tools import analysis, blocks, files, listing, openmetrics, verification
 from bellbuoy.tsdb_tools.block_reader import HISTOGRAM_WEIGHT
@@ -29,13 +31,7 @@ TIDY_SAMPLES = 1_000_000
 
 async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str], None] | None = None) -> None:
     """Do what the options say; ends early, with an error, when it is told to stop. Nothing listens anywhere."""
-    told = threading.Event()
-    work = asyncio.ensure_future(asyncio.to_thread(perform, options, told.is_set))
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    told.set()
-    await work
+    await until_stopped(partial(perform, options), stop)
 
 
 def perform(options: Options, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -139,7 +135,7 @@ def export(options: Options, stopped: Callable[[], bool]) -> None:
 
 
 def _parquet() -> ModuleType:
-    return optional.load("bellbuoy.archive.parquet", otherwise=ExportError, cannot="write Parquet")
+    return optional.load("bellbuoy.archive.parquet", extra="parquet", otherwise=ExportError, cannot="write Parquet")
 
 
 def _check_out(options: Options) -> None:

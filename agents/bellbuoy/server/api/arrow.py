@@ -13,9 +13,9 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
-from bellbuoy.archive.optional import load
 from bellbuoy.errors import CannotError
 from bellbuoy.exposition import go_number
+from bellbuoy.optional import load
 from bellbuoy.promql import QueryResult
 from bellbuoy.server.api.answers import ApiError
 from bellbuoy.tsdb import HISTOGRAM_MARK
@@ -41,7 +41,7 @@ def wanted(request: web.Request) -> bool:
 
 def _arrow() -> Any:
     try:
-        return load("pyarrow", otherwise=NoArrowError, cannot="answer in Arrow")
+        return load("pyarrow", extra="parquet", otherwise=NoArrowError, cannot="answer in Arrow")
     except NoArrowError as e:
         raise ApiError("not_acceptable", f"{e}, or ask for application/json") from e
 
