@@ -1,10 +1,12 @@
 """What the engine gives, refuses and stops: results in each form, limits, cancelling."""
 
 import threading
+from typing import Any
 
 import orjson
 import pytest
 
+from bellbuoy._core import Histogram
 from bellbuoy.promql import (
     FUNCTIONS,
     Engine,
@@ -15,6 +17,7 @@ from bellbuoy.promql import (
     QueryCanceled,
     QueryError,
     QueryTimeout,
+    Recorder,
     format_expr,
     parse,
     pieces,
@@ -224,16 +227,33 @@ def test_a_long_range_is_evaluated_in_pieces_of_its_time(monkeypatch: pytest.Mon
         storage.append(
             {"__name__": "m", "series": str(series)}, [(1000 * t, float(t)) for t in range(first, first + 900)]
         )
+    counted = [
+        Histogram(schema=0, count=t, sum=t, positive_spans=[(0, 1)], positive_buckets=[t])
+        for t in map(float, range(900))
+    ]
+    storage.append({"__name__": "h"}, [(1000 * t, one) for t, one in enumerate(counted)])
     engine = Engine(storage)
     queries = [
         "m",
+        "h",
+        "sum(rate(h[30s]))",
+        "h or m",
         "rate(m[30s])",
         "sum(m)",
         "scalar(sum(m))",
         "m - on(series) m @ end()",
         "max_over_time(sum(m)[1m:5s])",
     ]
-    want = {query: engine.range(query, 0, 2_000_000, 10_000).to_json() for query in queries}
+
+    def answer(query: str) -> tuple[bytes, list[int], dict[str, Any]]:
+        recorder = Recorder()
+        result = engine.asking(storage, recorder=recorder).range(query, 0, 2_000_000, 10_000)
+        return result.to_json(), recorder.queryable(201).tolist(), recorder.to_dict()
+
+    want = {query: answer(query) for query in queries}
     monkeypatch.setattr(pieces, "SAMPLES_AT_ONCE", 100)
     for query in queries:
-        assert engine.range(query, 0, 2_000_000, 10_000).to_json() == want[query]
+        found, looked_at, plan = answer(query)
+        assert (found, looked_at) == want[query][:2], query
+        assert (plan["expr"], plan["steps"], plan["samples"]) == (format_expr(parse(query)), 201, sum(looked_at))
+        assert sum(piece["steps"] for piece in plan["children"]) == 201

@@ -27,7 +27,6 @@ def test_mistakes_are_named_with_their_place() -> None:
     check_error("foo{bar}", "1:8", 'unexpected "}" in label matching, expected label matching operator')
     check_error('foo{a="b" c="d"}', "1:11", 'unexpected identifier "c" in label matching, expected "," or "}"')
     check_error("sum(foo[5m])", "1:5", "expected type instant vector in aggregation expression, got range vector")
-    check_error("a >= on(x) group_left(x) b", "1:3", 'label "x" must not occur in ON and GROUP clause at once')
     check_error("nothing(1)", "1:1", 'unknown function with name "nothing"')
     check_error("rate(foo)", "1:6", 'expected type range vector in call to function "rate", got instant vector')
     check_error("time(1)", "1:1", 'expected 0 argument(s) in call to "time", got 1')

@@ -17,7 +17,7 @@ from bellbuoy.promql.errors import (
 )
 from bellbuoy.promql.evaluator import Queryable
 from bellbuoy.promql.functions import FUNCTIONS
-from bellbuoy.promql.nodes import Expr, MatrixSelector, Subquery, VectorSelector, selectors, unwrap, walk
+from bellbuoy.promql.nodes import Expr, MatrixSelector, Subquery, VectorSelector, selectors, walk
 from bellbuoy.promql.parser import parse
 from bellbuoy.promql.printer import format_expr
 from bellbuoy.promql.recorder import Recorder
@@ -49,6 +49,5 @@ __all__ = [
     "is_histogram",
     "parse",
     "selectors",
-    "unwrap",
     "walk",
 ]

@@ -166,7 +166,8 @@ def _info(ev: Evaluator, expr: Call) -> Vector:
     found = [empty(len(ev.times))]
     for identity in info.identities(base.take(np.flatnonzero(np.logical_not(exempt)))):
         selected = VectorSelector("", (*names, *data, *identity))
-        found.append(ev.info_times(info.looking(argument, selected, ev.moment, ev.offset_ms)))
+        looked = info.looking(argument, selected, ev.moment, ev.offset_ms)
+        found.append(ev.sample_times(looked, only_floats=True))
     return info.combine(base, stack(found), data, exempt)
 
 

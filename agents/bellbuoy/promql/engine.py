@@ -109,6 +109,8 @@ class Engine:
         vector = unlabeled(value.values) if isinstance(value, Scalar) else value
         if not isinstance(vector, Vector):
             raise TypeError("BUG: a range query gave neither scalar nor vector")
+        if vector.histograms is not None and vector.weight() > self._options.max_samples:
+            raise ExecutionError(TOO_MANY)
         vector = finish(vector)
         vector = vector.take(vector.labels.order())
         return _of_vector("matrix", vector, times, annotations)

@@ -220,24 +220,24 @@ class Evaluator:
         vector = windowed.of_either(self, windows, expr, rates.interpolated, native_windows.interpolated)
         return replace(vector, drop_name=np.zeros(len(vector.labels), np.bool_))
 
-    def sample_times(self, expr: VectorSelector, *, of_starts: bool = False) -> Vector:
-        """The selector's samples' own times instead of their values; `of_starts`: when their counters began."""
+    def sample_times(self, expr: VectorSelector, *, of_starts: bool = False, only_floats: bool = False) -> Vector:
+        """The selector's samples' own times instead of their values; `of_starts`: when their counters began.
+
+        Raises ExecutionError for a histogram where only floats may be: in an info metric.
+        """
         ends, lookback = self._ends(expr.offset, expr.at), self.query.lookback_ms
         samples = self._select(expr, int(ends[0]) - lookback + 1, int(ends[-1]), keep_stale=True)
-        index, present = latest(samples, ends, lookback)
-        if len(samples.timestamps) == 0:
-            return empty(len(ends))
         times = samples.starts if of_starts else samples.timestamps
-        if times is None:
+        if times is None or len(times) == 0:
             return empty(len(ends))
+        index, present = latest(samples, ends, lookback)
+        if only_floats and samples.histograms is not None:
+            marked = (present & samples.is_marked[index]).any(axis=1)
+            for labels in samples.labels.take(np.flatnonzero(marked)).to_dicts():
+                raise ExecutionError(
+                    f"this should be an info metric, with float samples: {labelling.show_labels(labels)}"
+                )
         return Vector(samples.labels, times[index] / 1000, present, samples.drop_name).compact()
-
-    def info_times(self, expr: VectorSelector) -> Vector:
-        """The same of an info metric, whose samples must be floats."""
-        vector = self._selector(expr)
-        for labels in vector.labels.take(np.flatnonzero(vector.marked.any(axis=1))).to_dicts():
-            raise ExecutionError(f"this should be an info metric, with float samples: {labelling.show_labels(labels)}")
-        return self.sample_times(expr)
 
     def _windows(self, expr: MatrixSelector | Subquery) -> Windows:
         extent = self._milliseconds(expr.range, positive=True)

@@ -152,7 +152,7 @@ def select_extreme(groups: Groups, limits: Ints, *, largest: bool) -> tuple[Vect
     if len(vector.labels) == 0:
         return vector, np.arange(0)
     values, there = vector.values[groups.order], vector.present[groups.order]
-    group = np.repeat(np.arange(len(groups.starts)), groups.sizes)
+    group = groups.of_row[groups.order]
     key = -values if largest else values
     kind = np.where(there, np.isnan(values).astype(np.int64), 2)  # numbers, then NaN, then what is not there
     steps = vector.steps
@@ -202,12 +202,10 @@ def count_values(groups: Groups, label: str) -> Vector:
         return empty(vector.steps)
     marked = vector.marked
     values = np.where(np.isnan(vector.values) & ~marked, np.nan, vector.values)  # one NaN for all
-    group = np.empty(len(groups.order), np.int64)
-    group[groups.order] = np.repeat(np.arange(len(groups.starts)), groups.sizes)
     row, step = np.nonzero(vector.present)
     bits = np.ascontiguousarray(values[row, step]).view(np.int64)
     distinct, code = np.unique(bits, return_inverse=True)
-    keys, index = np.unique(group[row] * len(distinct) + code, return_inverse=True)
+    keys, index = np.unique(groups.of_row[row] * len(distinct) + code, return_inverse=True)
     counts = np.zeros((len(keys), vector.steps))
     np.add.at(counts, (index, step), 1.0)
     texts = _texts(distinct.view(np.float64), vector.histograms)

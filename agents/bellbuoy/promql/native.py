@@ -26,6 +26,7 @@ from bellbuoy.promql.values import (
     numbers_of,
     stack,
 )
+from bellbuoy.promql.windows import GAUGE_HINT
 
 
 class Cells:
@@ -189,7 +190,7 @@ def equal(left: Histograms, right: Histograms) -> Mask:
 
 def as_gauges(histograms: Histograms) -> Histograms:
     """The same, which may go up and down."""
-    return histograms.with_hints(np.full(len(histograms), 3, np.uint8))
+    return histograms.with_hints(np.full(len(histograms), GAUGE_HINT, np.uint8))
 
 
 def negative(vector: Vector) -> Vector:
@@ -284,3 +285,15 @@ def metrics(labels: LabelSets, rows: Ints) -> list[str]:
     if len(rows) == 0:
         return []
     return list(dict.fromkeys(labels.take(np.unique(rows)).get("__name__")))
+
+
+def say_total(flags: NDArray[np.uint16], names: Callable[[Mask], list[str]], expr: Expr, notes: Annotations) -> Mask:
+    """Says what sums and means of histograms met on their way; `names` of those that failed. Which have a result."""
+    failed = flags & Histograms.INCOMPATIBLE != 0
+    for metric in names(failed):
+        notes.mixed_buckets(expr, metric)
+    if ((flags & Histograms.RECONCILED != 0) & ~failed).any():
+        notes.reconciled_bounds(expr, "aggregation")
+    if ((flags & Histograms.COLLISION != 0) & ~failed).any():
+        notes.colliding_resets(expr, "aggregation")
+    return np.asarray(~failed)

@@ -8,10 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bellbuoy._core import Histograms
 from bellbuoy.promql.annotations import Annotations
 from bellbuoy.promql.grouping import Groups, aggregate
-from bellbuoy.promql.native import Cells, metrics
+from bellbuoy.promql.native import Cells, metrics, say_total
 from bellbuoy.promql.nodes import Aggregate
 from bellbuoy.promql.values import Scalar, Vector, numbers_of
 
@@ -42,7 +41,7 @@ def combined(groups: Groups, expr: Aggregate, notes: Annotations) -> Vector:
     mixed = result.present & has_histogram
     if mixed.any():
         notes.mixed_group(expr.expr)
-    group = np.repeat(np.arange(len(groups.starts)), groups.sizes)
+    group = groups.of_row[order]
     places, steps = np.nonzero(marked & ~mixed[group])
     present = result.present & ~mixed
     key = group[places] * vector.steps + steps
@@ -53,14 +52,8 @@ def combined(groups: Groups, expr: Aggregate, notes: Annotations) -> Vector:
     numbers = numbers_of(vector.values[order[places], steps])
     function = histograms.mean if expr.operator == "avg" else histograms.total
     sums, flags, culprits = function(numbers, low, high)
-    failed = flags & Histograms.INCOMPATIBLE != 0
-    for metric in metrics(vector.labels, order[places[culprits[failed]]]):
-        notes.mixed_buckets(expr.expr, metric)
-    if ((flags & Histograms.RECONCILED != 0) & ~failed).any():
-        notes.reconciled_bounds(expr.expr, "aggregation")
-    if ((flags & Histograms.COLLISION != 0) & ~failed).any():
-        notes.colliding_resets(expr.expr, "aggregation")
-    good = np.flatnonzero(~failed)
+    told = say_total(flags, lambda failed: metrics(vector.labels, order[places[culprits[failed]]]), expr.expr, notes)
+    good = np.flatnonzero(told)
     where = np.zeros(present.shape, np.bool_)
     where.ravel()[key[low[good]]] = True
     cells = Cells(np.array(result.values))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bellbuoy._core import Histograms
 from bellbuoy.promql import rates
 from bellbuoy.promql.annotations import Annotations
-from bellbuoy.promql.native import as_gauges, equal, metrics
+from bellbuoy.promql.native import as_gauges, equal, metrics, say_total
 from bellbuoy.promql.nodes import Expr
 from bellbuoy.promql.values import Floats, Ints, Mask, marks, numbers_of
 from bellbuoy.promql.windows import GAUGE_HINT, Block, Samples
@@ -131,14 +131,8 @@ def combined(share: Share, *, mean: bool) -> Found:
     chosen = (share.histograms > 0) & ~share.mixed
     function = share.all.mean if mean else share.all.total
     results, flags, _ = function(share.block.samples.numbers, share.low[chosen], share.high[chosen])
-    failed = flags & Histograms.INCOMPATIBLE != 0
-    for metric in share.metrics(share.where(chosen, failed)):
-        share.notes.mixed_buckets(share.expr, metric)
-    if ((flags & Histograms.COLLISION != 0) & ~failed).any():
-        share.notes.colliding_resets(share.expr, "aggregation")
-    if ((flags & Histograms.RECONCILED != 0) & ~failed).any():
-        share.notes.reconciled_bounds(share.expr, "aggregation")
-    return _kept(share, chosen, ~failed, results)
+    good = say_total(flags, lambda failed: share.metrics(share.where(chosen, failed)), share.expr, share.notes)
+    return _kept(share, chosen, good, results)
 
 
 def _kept(share: Share, chosen: Mask, good: Mask, results: Histograms) -> Found:
@@ -281,7 +275,6 @@ def instant_rate(share: Share, reset: Mask, *, is_rate: bool) -> tuple[Mask, His
     differences, flags = histograms.subtract(numbers[newest], histograms, numbers[previous])
     count = len(newest)
     index = np.arange(count, dtype=np.int64)
-    good = np.ones(count, np.bool_)
     if is_rate:
         whole = reset[newest]
         index = np.where(whole, index + count, index)

@@ -32,9 +32,9 @@ from bellbuoy.promql.nodes import (
 )
 
 MAX_DEPTH = 200
+"""How deep expressions may nest: far more than any person writes, far less than Python's stack holds."""
 MAX_LENGTH = 1 << 19
 """Characters of a query: half of what an HTTP request may have."""
-"""How deep expressions may nest: far more than any person writes, far less than Python's stack holds."""
 
 BINDING = {
     **dict.fromkeys(("or",), 1),

@@ -10,7 +10,7 @@ import numpy as np
 
 from bellbuoy._core import LabelSets
 from bellbuoy.promql.errors import ExecutionError, TooManySamples
-from bellbuoy.promql.values import Floats, Ints, Scalar, Vector, empty, finish
+from bellbuoy.promql.values import Floats, Ints, Scalar, Vector, empty, finish, joined
 
 SAMPLES_AT_ONCE = 8_000_000
 """About 128 MB. More are loaded at once only where a single step needs them."""
@@ -32,8 +32,6 @@ def in_pieces(evaluate: Evaluate, times: Ints) -> Vector | Scalar:
     if scalars:
         return Scalar(np.concatenate(scalars))
     vectors = [finish(part) for part in parts if isinstance(part, Vector)]
-    if any(vector.histograms is not None for vector in vectors):
-        return _checked(evaluate(times, 0))
     return _joined(vectors, len(times))
 
 
@@ -49,11 +47,12 @@ def _joined(vectors: list[Vector], steps: int) -> Vector:
     if len(labels) == 0:
         return empty(steps)
     series, firsts = labels.group()
+    histograms, parts = joined([(vector.values, vector.histograms) for vector in vectors])
     values: Floats = np.zeros((len(firsts), steps))
     present = np.zeros((len(firsts), steps), np.bool_)
     row = step = 0
-    for vector in vectors:
+    for vector, part in zip(vectors, parts, strict=True):
         rows, columns = series[row : row + len(vector.labels)], slice(step, step + vector.steps)
-        values[rows, columns], present[rows, columns] = vector.values, vector.present
+        values[rows, columns], present[rows, columns] = part, vector.present
         row, step = row + len(vector.labels), step + vector.steps
-    return Vector(labels.take(firsts), values, present, np.zeros(len(firsts), np.bool_))
+    return Vector(labels.take(firsts), values, present, np.zeros(len(firsts), np.bool_), histograms)

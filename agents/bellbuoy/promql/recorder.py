@@ -70,7 +70,8 @@ class Recorder:
             return evaluate(expr)
         none = np.zeros(len(times), np.int64)
         node = Node(expr, times, none, none)
-        (self._open[-1].children if self._open else self.roots).append(node)
+        if self._open:
+            self._open[-1].children.append(node)
         self._open.append(node)
         start = time.perf_counter()
         try:
@@ -79,6 +80,9 @@ class Recorder:
             node.seconds = time.perf_counter() - start
             self._open.pop()
         _count(node, value)
+        if not self._open:
+            # One that failed is none: it had too many samples, and what it was for is asked again in pieces.
+            self.roots.append(node)
         return value
 
     def selected(self, *, series: int, samples: int) -> None:
@@ -89,21 +93,33 @@ class Recorder:
 
     def queryable(self, steps: int) -> Ints:
         """Samples looked at for each step of the whole query."""
-        out = np.zeros(steps, np.int64)
-        for one in self.roots:
-            out += one.queryable
-        return out
+        if len(self.roots) == 1:
+            # One that `@` pins was evaluated once, and is looked at by each step.
+            return np.broadcast_to(self.roots[0].queryable, (steps,)).copy()
+        return _in_row([one.queryable for one in self.roots], steps)
 
     def read(self, steps: int) -> Ints:
         """Samples read at each step."""
-        out = np.zeros(steps, np.int64)
-        for one in self.roots:
-            out += one.read if len(one.times) == steps else _at_first(one.read, steps)
-        return out
+        return _in_row([one.read for one in self.roots], steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan, for JSON; empty for a query that evaluated nothing."""
-        return self.roots[0].to_dict() if self.roots else {}
+        """The plan, for JSON; empty for a query that evaluated nothing. One that went in pieces has these below it."""
+        if len(self.roots) < 2:
+            return self.roots[0].to_dict() if self.roots else {}
+        times = np.concatenate([one.times for one in self.roots])
+        whole = Node(self.roots[0].expr, times, self.queryable(len(times)), self.read(len(times)))
+        whole.seconds = sum(one.seconds for one in self.roots)
+        whole.series = max(one.series for one in self.roots)
+        whole.children = self.roots
+        return whole.to_dict()
+
+
+def _in_row(parts: list[Ints], steps: int) -> Ints:
+    """Parts one after the other in time; the last ones may be missing."""
+    out = np.zeros(steps, np.int64)
+    flat = np.concatenate(parts) if parts else out[:0]
+    out[: len(flat)] = flat
+    return out
 
 
 def _sum(parts: list[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:

@@ -88,7 +88,7 @@ def call(ev: Evaluator, expr: Call) -> Vector:
     anchored = isinstance(selector, MatrixSelector) and selector.selector.anchored
     if name in ("changes", "resets"):
         return _transitions(ev, windows, name, is_anchored=anchored)
-    return _rate(ev, expr, windows)
+    return _rate(ev, windows, argument, name)
 
 
 def of_all(ev: Evaluator, windows: Windows, kernel: Kernel, *, keeps: bool = False) -> Vector:
@@ -140,13 +140,12 @@ def run(ev: Evaluator, windows: Windows, kernel: Kernel, *, drop_name: bool = Tr
     if count * steps > ev.query.max_samples:
         raise ExecutionError(TOO_MANY)
     names = np.ones(count, np.bool_) if drop_name else samples.drop_name
-    if len(samples.timestamps) == 0:
-        values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
-    elif isinstance(kernel, fused.Fused) and kernel.takes(windows):
+    there = len(samples.timestamps) > 0
+    if there and isinstance(kernel, fused.Fused) and kernel.takes(windows):
         values, present = kernel.whole(windows, ev.query.check)
     else:
         values, present = np.zeros((count, steps)), np.zeros((count, steps), np.bool_)
-        for block in windows.blocks() if len(samples.timestamps) else ():
+        for block in windows.blocks() if there else ():
             ev.query.check()
             values[block.rows], present[block.rows] = kernel(block)
     result = Vector(samples.labels, values, present, names)
@@ -165,12 +164,11 @@ def check_extended(expr: Call) -> None:
                 raise ExecutionError(text)
 
 
-def _rate(ev: Evaluator, expr: Call, windows: Windows) -> Vector:
+def _rate(ev: Evaluator, windows: Windows, argument: Expr, name: str) -> Vector:
     """rate, increase and delta, whose selector may be anchored or smoothed."""
-    argument = place_of(expr.arguments[0])
     inner = unwrap(argument)
     selector = inner.selector if isinstance(inner, MatrixSelector) else None
-    is_counter, is_rate = expr.function != "delta", expr.function == "rate"
+    is_counter, is_rate = name != "delta", name == "rate"
     samples = windows.samples
     if selector is not None and (selector.anchored or selector.smoothed):
         smoothed = selector.smoothed
@@ -194,7 +192,7 @@ def _rate(ev: Evaluator, expr: Call, windows: Windows) -> Vector:
         def native(share: Share) -> native_windows.Found:
             return native_windows.rate(share, reset, is_counter=is_counter, is_rate=is_rate)
 
-    result = of_either(ev, windows, argument, fused.kernel(expr.function, kernel), native)
+    result = of_either(ev, windows, argument, fused.kernel(name, kernel), native)
     if is_counter:
         floats = result.floats().compact() if result.histograms is not None else result
         for metric in dict.fromkeys(floats.labels.get("__name__")):
