@@ -18,11 +18,15 @@ def fields(**pairs: Any) -> dict[str, Any]:
     return {"fields": pairs}
 
 
+def timestamp(seconds: float) -> str:
+    """RFC 3339 with milliseconds, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class _Formatter(logging.Formatter):
     def pairs(self, record: logging.LogRecord) -> dict[str, Any]:
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        out: dict[str, Any] = {"ts": when, "level": record.levelname.lower(), "logger": record.name}
-        out["msg"] = record.getMessage()
+        out: dict[str, Any] = {"ts": timestamp(record.created), "level": record.levelname.lower()}
+        out |= {"logger": record.name, "msg": record.getMessage()}
         out.update(getattr(record, "fields", {}))
         if record.exc_info:
             out["trace"] = self.formatException(record.exc_info)

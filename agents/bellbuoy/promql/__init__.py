@@ -22,7 +22,7 @@ from bellbuoy.promql.parser import parse
 from bellbuoy.promql.printer import format_expr
 from bellbuoy.promql.recorder import Recorder
 from bellbuoy.promql.result import QueryResult
-from bellbuoy.promql.values import Vector, is_histogram
+from bellbuoy.promql.values import Vector, is_histogram, numbers_of
 from bellbuoy.promql.windows import Windows
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Windows",
     "format_expr",
     "is_histogram",
+    "numbers_of",
     "parse",
     "selectors",
     "walk",

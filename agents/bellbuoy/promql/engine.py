@@ -88,9 +88,10 @@ class Engine:
         step_ms: int,
         *,
         cancelled: Event | Callable[[], bool] | None = None,
+        expr: Expr | None = None,
     ) -> QueryResult:
-        """The query's value at each step from start to end, both included. Raises QueryError."""
-        expr = parse(query)
+        """The query's value at each step from start to end, both included; `expr` as above. Raises QueryError."""
+        expr = parse(query) if expr is None else expr
         if step_ms <= 0:
             raise InvalidQuery("zero or negative query resolution step widths are not accepted. Try a positive integer")
         if end_ms < start_ms:

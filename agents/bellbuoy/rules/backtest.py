@@ -169,7 +169,7 @@ class _Steps:
             return
         start, end = window.start_ms - offset_ms, window.end_ms - offset_ms
         try:
-            whole = engine.range(text, start, end, window.interval_ms, cancelled=cancelled)
+            whole = engine.range(text, start, end, window.interval_ms, cancelled=cancelled, expr=self._expr)
         except ExecutionError:
             return  # it may fail at a few times only: they are looked at one by one
         self._whole, self.warnings, self._labels = whole, whole.warnings, whole.labels.to_dicts()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bellbuoy.logs import fields
-from bellbuoy.promql import Engine, Expr, QueryError, is_histogram, parse
+from bellbuoy.promql import Engine, Expr, QueryError, is_histogram, numbers_of, parse
 from bellbuoy.rules.alerting import Alert, AlertingRule, TemplateContext
 from bellbuoy.rules.config import BrokenRule, RuleConfig
 from bellbuoy.rules.dependencies import ALERT_METRICS, batches
@@ -236,8 +236,9 @@ def sample_values(values: Any, histograms: Any) -> list[Any]:
     """Numbers, and the histograms that marks among them stand for."""
     out = values.tolist()
     if histograms:
-        for i in np.flatnonzero(is_histogram(values)).tolist():
-            out[i] = histograms[int(values.view(np.uint64)[i] & np.uint64(0xFFFFFFFF))]
+        marked = np.flatnonzero(is_histogram(values))
+        for i, number in zip(marked.tolist(), numbers_of(values[marked]).tolist(), strict=True):
+            out[i] = histograms[number]
     return list(out)
 
 

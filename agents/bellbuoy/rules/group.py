@@ -12,10 +12,9 @@ from collections.abc import Iterable
 
 from bellbuoy.rules.alerting import AlertingRule
 from bellbuoy.rules.config import BrokenRule, LoadedGroup
-from bellbuoy.rules.evaluation import Evaluation, RuleOptions, RuleState, RuleWorld, rule_states
+from bellbuoy.rules.evaluation import Evaluation, RuleState, RuleWorld, rule_states
 from bellbuoy.rules.restoring import read_for_state
 
-__all__ = ["RuleGroup", "RuleOptions", "RuleState", "RuleWorld"]
 # An alert from before a restart goes on when it turns up again in this many evaluations; Prometheus waits as long.
 RESTORE_EVALUATIONS = 2
 

@@ -92,11 +92,6 @@ class RuleManager:
         if self._helpers is not None:
             await asyncio.to_thread(self._helpers.shutdown, wait=True)
 
-    @property
-    def external_labels(self) -> Mapping[str, str]:
-        """Those of the configuration."""
-        return self._world.external_labels
-
     def groups(self) -> list[RuleGroup]:
         """All groups, in the order of their files and names."""
         return [self._groups[key] for key in sorted(self._groups)]

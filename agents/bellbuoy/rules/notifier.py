@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote_plus
@@ -21,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
 
 from bellbuoy.configuration import Duration, Strict
-from bellbuoy.logs import fields
+from bellbuoy.logs import fields, timestamp
 from bellbuoy.relabel import RelabelConfig, relabeler
 from bellbuoy.rules.alerting import Alert, AlertingRule
 from bellbuoy.scrape import (
@@ -82,19 +81,14 @@ class NotifierOptions:
     external_url: str = ""
 
 
-def rfc3339(seconds: float) -> str:
-    """A time as Go's JSON has it, in UTC, with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def api_alert(alert: Alert, *, expr: str, valid_until: float, external_url: str) -> dict[str, Any]:
     """An alert as API v2 takes it."""
     ends = alert.resolved_at or valid_until
     return {
         "labels": dict(alert.labels),
         "annotations": {name: text for name, text in alert.annotations.items() if text},
-        "startsAt": rfc3339(alert.fired_at),
-        "endsAt": rfc3339(ends),
+        "startsAt": timestamp(alert.fired_at),
+        "endsAt": timestamp(ends),
         "generatorURL": f"{external_url}/graph?g0.expr={quote_plus(expr)}&g0.tab=1",
     }
 

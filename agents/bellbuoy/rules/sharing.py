@@ -9,7 +9,7 @@ those that need the same wait for the first. What is held is bounded in samples:
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 
 from bellbuoy.labels import NAME, Matcher
 from bellbuoy.promql import (
@@ -18,7 +18,6 @@ from bellbuoy.promql import (
     Subquery,
     Value,
     Vector,
-    VectorSelector,
     Windows,
     selectors,
 )
@@ -36,7 +35,7 @@ class Plan:
 
     def __init__(self, exprs: Iterable[Expr]) -> None:
         numbers: dict[tuple[Expr, tuple[bool, ...]], int] = {}
-        self._parts: list[Expr] = []
+        parts: list[Expr] = []
         self.numbers: dict[int, int] = {}
         """The number of what a node is equal to, by the node's identity."""
         counts: Counter[int] = Counter()
@@ -50,8 +49,8 @@ class Plan:
                     continue
                 flags = tuple(id(selector) in apart for selector in selectors(node))
                 number = numbers.setdefault((node, flags), len(numbers))
-                if number == len(self._parts):
-                    self._parts.append(node)
+                if number == len(parts):
+                    parts.append(node)
                 self.numbers[id(node)] = number
                 counts[number] += 1
                 # What is below something that is known already is not asked for again.
@@ -59,10 +58,24 @@ class Plan:
                     stack.extend(node.children())
         self.wanted = {number: count for number, count in counts.items() if count > 1}
         self.numbers = {node: number for node, number in self.numbers.items() if number in self.wanted}
+        self._by_name: dict[str, set[int]] = {}
+        self._by_pattern: list[tuple[int, Matcher | None]] = []
+        """Parts with a selector that names no metric, and what it asks of the name."""
+        for number in self.wanted:
+            for selector in selectors(parts[number]):
+                if selector.name:
+                    self._by_name.setdefault(selector.name, set()).add(number)
+                else:
+                    of_name = next((matcher for matcher in selector.matchers if matcher.name == NAME), None)
+                    self._by_pattern.append((number, of_name))
 
-    def reads(self, number: int) -> Sequence[VectorSelector]:
-        """The selectors in a part."""
-        return selectors(self._parts[number])
+    def reading(self, names: Collection[str]) -> set[int]:
+        """The parts that may read series of these metrics."""
+        out = {number for name in names for number in self._by_name.get(name, ())}
+        for number, matcher in self._by_pattern:
+            if matcher is None or any(matcher.matches_value(name) for name in names):
+                out.add(number)
+        return out
 
 
 class _Slot:
@@ -126,21 +139,10 @@ class Round:
 
     def forget(self, names: Collection[str]) -> None:
         """Series of these metrics were written: what reads them is evaluated anew."""
-        with self._lock:
-            held = list(self._slots)
-        self._drop([number for number in held if any(_may_read(one, names) for one in self._plan.reads(number))])
+        self._drop(self._plan.reading(names))
 
 
 def _size(value: Value) -> int:
     if isinstance(value, Windows):
         return len(value.samples.timestamps)
     return int(value.values.size) if isinstance(value, Vector) else 1
-
-
-def _may_read(selector: VectorSelector, names: Collection[str]) -> bool:
-    if selector.name:
-        return selector.name in names
-    for matcher in selector.matchers:
-        if matcher.name == NAME:
-            return any(Matcher(NAME, matcher.operator, matcher.value).matches_value(one) for one in names)
-    return True

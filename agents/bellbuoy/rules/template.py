@@ -194,9 +194,8 @@ class _Run:
 
     def _call(self, node: Call, dot: Any, last: tuple[Any, ...]) -> Any:
         if node.name in LAZY:
-            values: list[Any] = [*node.arguments]
             result: Any = None
-            for argument in [*values, *(Literal(value) for value in last)]:
+            for argument in [*node.arguments, *(Literal(value) for value in last)]:
                 result = self.value(argument, dot)
                 if truth(result) == (node.name == "or"):
                     return result

@@ -7,7 +7,7 @@ Histograms go the general path; which series they made the last time is remember
 import numpy as np
 from numpy.typing import NDArray
 
-from bellbuoy.promql import is_histogram
+from bellbuoy.promql import is_histogram, numbers_of
 from bellbuoy.tsdb import STALE_BITS, Histograms, LabelSets, Storage
 
 _STALE = np.array([STALE_BITS], np.uint64).view(np.float64)[0]
@@ -45,7 +45,7 @@ class RuleWriter:
         *,
         numbers: LabelSets,
     ) -> None:
-        which = (marks.view(np.uint64) & np.uint64(0xFFFFFFFF)).tolist()
+        which = numbers_of(marks).tolist()
         times = np.full(len(which), at_ms, np.int64)
         # Before the row: of equal times the first sample wins, and the row may end a series that was of numbers.
         self._storage.append_histograms(labels, times, [histograms[number] for number in which])

@@ -1,13 +1,13 @@
 """Does what the flags say, on a thread of its own, so that a signal is heard meanwhile."""
 
 import asyncio
-import os
 import shutil
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Any
 
 import orjson
 
+from bellbuoy.archive.source import open_storage
 from bellbuoy.configuration import ConfigError
+from bellbuoy.printing import show, show_json
 from bellbuoy.promql import Engine, QueryError
 from bellbuoy.rules import BacktestError, BrokenRule, LoadedGroup, RuleConfig, Window, as_json, backtest, load_groups
 from bellbuoy.rules_tools.checking import Checked, check
@@ -24,13 +26,11 @@ from bellbuoy.rules_tools.options import Options
 from bellbuoy.rules_tools.report import report
 from bellbuoy.rules_tools.unit_tests import run_file
 from bellbuoy.threads import until_stopped
-from bellbuoy.tsdb import Storage, StorageError
+from bellbuoy.tsdb import StorageError
 
 LINT_EXIT_STATUS = 3
 INTERVAL_SECONDS = 60.0
 _ANSWER_SECONDS = 300.0
-# Longer than a server would keep them: nothing that lies there is to be dropped by looking at it.
-_RETENTION_SECONDS = 200 * 365 * 86400.0
 
 
 async def run(options: Options, stop: asyncio.Event, *, listening: Callable[[str], None] | None = None) -> None:
@@ -101,7 +101,7 @@ def test_files(options: Options, stopped: Callable[[], bool]) -> int:
             if not errors:
                 print(f"  SUCCESS: {outcomes[-1]['tests']} tests")
     if options.output == "json":
-        _print_json(outcomes)
+        show_json(outcomes)
     if failed:
         raise RulesFailedError(
             f"the tests of {failed} of {len(options.files)} files failed; what differs is said above"
@@ -117,9 +117,9 @@ def try_rules(options: Options, stopped: Callable[[], bool]) -> int:
     for one in asked(options, rules, stopped):
         found.append(one)
         if options.output == "text":
-            print(report(one, width=min(120, shutil.get_terminal_size().columns)))
+            show(report(one, width=min(120, shutil.get_terminal_size().columns)) + "\n")
     if options.output == "json":
-        _print_json(found)
+        show_json(found)
     return 0
 
 
@@ -166,11 +166,12 @@ def _look_into_folder(
     folder = options.storage_path
     if folder is None or not folder.is_dir():
         raise BacktestDataError(f"cannot use {folder}: it is no folder; name a data folder, or a server with --url")
-    try:
-        storage = Storage(str(folder), retention_seconds=_RETENTION_SECONDS)
-    except StorageError as e:
-        raise BacktestDataError(f"{e}; while a server holds the folder, ask that: --url=http://localhost:9090") from e
-    try:
+    with ExitStack() as stack:
+        try:
+            storage = stack.enter_context(open_storage(folder))
+        except StorageError as e:
+            cure = "while a server holds the folder, ask that: --url=http://localhost:9090"
+            raise BacktestDataError(f"{e}; {cure}") from e
         engine = Engine(storage)
         for rule, group in rules:
             try:
@@ -185,8 +186,6 @@ def _look_into_folder(
             except QueryError as e:
                 raise BacktestDataError(f'cannot try rule "{rule.alert or rule.record}": {e}') from e
             yield as_json(found, rule)
-    finally:
-        storage.close()
 
 
 def _ask_server(
@@ -220,12 +219,3 @@ def _post(url: str, form: dict[str, Any]) -> dict[str, Any]:
         raise BacktestDataError(f"cannot ask {url}: it answers {e.code}: {said}; see that a Bellbuoy is there") from e
     except (OSError, ValueError, KeyError) as e:
         raise BacktestDataError(f"cannot ask {url}: {e}; see that a Bellbuoy is there") from e
-
-
-def _print_json(data: Any) -> None:
-    try:
-        sys.stdout.write(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode() + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Who reads it has seen enough, as `head` does; nothing may be written at the program's end, either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,11 +10,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from bellbuoy.archive.source import KEEP_SECONDS
 from bellbuoy.configuration import ConfigError, load_yaml, resolve_path, validate
 from bellbuoy.durations import format_duration
 from bellbuoy.exposition import go_number
@@ -36,7 +38,6 @@ from bellbuoy.rules_tools.unit_test_file import AlertTest, ExpressionTest, TestF
 from bellbuoy.tsdb import STALE_BITS, Histogram, LabelSets, Storage
 
 _STALE = float(np.array([STALE_BITS], np.uint64).view(np.float64)[0])
-_RETENTION_SECONDS = 200 * 365 * 86400.0
 Row = tuple[dict[str, str], float | str]
 
 
@@ -60,15 +61,18 @@ def run_file(path: Path, *, only: str = "") -> Outcome:
     rules = dict(_rule_files(file.rule_files, path.resolve().parent))
     interval = file.evaluation_interval or 60.0
     outcome = Outcome(str(path))
+    order = {group: at for at, group in enumerate(file.group_eval_order)}
+
+    @cache
+    def groups(seconds: float) -> list[LoadedGroup]:
+        return sorted(load_groups(rules, interval_seconds=seconds), key=lambda group: order.get(group.name, 0))
+
     for number, test in enumerate(file.tests):
         if only and not re.search(only, test.name):
             continue
         outcome.tests += 1
         name = test.name or f"unnamed#{number}"
-        loaded = load_groups(rules, interval_seconds=test.interval or interval)
-        order = {group: at for at, group in enumerate(file.group_eval_order)}
-        groups = sorted(loaded, key=lambda group: order.get(group.name, 0))
-        with _Run(test, groups, interval_seconds=interval, fuzzy=file.fuzzy_compare) as run:
+        with _Run(test, groups(test.interval or interval), interval_seconds=interval, fuzzy=file.fuzzy_compare) as run:
             outcome.errors += [f'test "{name}": {error}' for error in run.errors()]
     return outcome
 
@@ -124,7 +128,7 @@ class _Run:
 
     def __enter__(self) -> "_Run":
         self._folder = tempfile.TemporaryDirectory(prefix="bellbuoy-rules-test-")
-        self._storage = Storage(self._folder.name, retention_seconds=_RETENTION_SECONDS)
+        self._storage = Storage(self._folder.name, retention_seconds=KEEP_SECONDS)
         self._engine = Engine(self._storage, EngineOptions(subquery_step_seconds=self._interval))
         self._executor = ThreadPoolExecutor(1)
         return self

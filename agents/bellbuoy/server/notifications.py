@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bellbuoy.server.query_log import timestamp
+from bellbuoy.logs import timestamp
 
 RELOAD_FAILED = "Configuration reload has failed."
 STARTING = "Bellbuoy is starting and reading its write-ahead log (WAL)."

@@ -13,10 +13,11 @@ from typing import Any
 
 from aiohttp import web
 
+from bellbuoy.logs import timestamp
 from bellbuoy.promql import QueryError
 from bellbuoy.promql.lexer import tokenize
 from bellbuoy.server.query_cost import Cost
-from bellbuoy.server.query_log import QueryLog, timestamp
+from bellbuoy.server.query_log import QueryLog
 
 MOST_KINDS = 500
 # Of a query that is shown; it may have a megabyte.
@@ -29,8 +30,8 @@ def kind_of(query: str) -> str:
     tokens, _ = tokenize(query[: 8 * MOST_TEXT])
     words = ['"…"' if one.kind == "string" else one.raw for one in tokens if one.raw]
     text = " ".join(words)
-    for tight in ("(", "[", "{", ")", "]", "}", ",", ":", "=", "!=", "=~", "!~"):
-        text = text.replace(f" {tight}", tight) if tight not in ("=", "!=", "=~", "!~") else text
+    for tight in ("(", "[", "{", ")", "]", "}", ",", ":"):
+        text = text.replace(f" {tight}", tight)
     for tight in ("(", "[", "{"):
         text = text.replace(f"{tight} ", tight)
     return text[:MOST_TEXT]

@@ -7,7 +7,6 @@ moved away is made anew at the next reload. A disk that is full costs lines, no 
 import json
 import logging
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,6 @@ from bellbuoy.configuration import ConfigError
 from bellbuoy.logs import fields
 
 log = logging.getLogger(__name__)
-
-
-def timestamp(seconds: float) -> str:
-    """RFC 3339 with milliseconds, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class QueryLog:
@@ -45,11 +39,6 @@ class QueryLog:
                 raise ConfigError(f"cannot open the query log {path}: {e.strerror}; mend query_log_file") from e
         self.close()
         self._descriptor, self._path, self._failing = descriptor, path, False
-
-    @property
-    def path(self) -> Path | None:
-        """Where it is written."""
-        return self._path
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line."""

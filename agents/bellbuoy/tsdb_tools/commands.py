@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -11,13 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import orjson
 
 from bellbuoy import optional
 from bellbuoy.archive import Archiver
 from bellbuoy.archive.errors import ArchiveError, ExportError
 from bellbuoy.archive.progress import Progress, Steps
 from bellbuoy.archive.source import Floats, Ints, Source, histograms_of, is_histogram, open_storage
+from bellbuoy.printing import show, show_json
 from bellbuoy.threads import until_stopped
 from bellbuoy.tsdb import Histogram, LabelSets, Storage, StorageError, survey_series
 from bellbuoy.tsdb_tools import analysis, blocks, files, listing, openmetrics, verification
@@ -96,13 +95,10 @@ def archive(options: Options, stopped: Callable[[], bool]) -> None:
 
 
 def _print(options: Options, for_programs: Any, for_people: Callable[[], str]) -> None:
-    told = orjson.dumps(for_programs, option=orjson.OPT_INDENT_2).decode() + "\n" if options.format == "json" else ""
-    try:
-        sys.stdout.write(told or for_people())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Who reads it has seen enough, as `head` does; nothing may be written at the program's end, either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if options.format == "json":
+        show_json(for_programs)
+    else:
+        show(for_people())
 
 
 def export(options: Options, stopped: Callable[[], bool]) -> None:

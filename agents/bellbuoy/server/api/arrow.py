@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from bellbuoy.errors import CannotError
 from bellbuoy.exposition import go_number
 from bellbuoy.optional import load
-from bellbuoy.promql import QueryResult
+from bellbuoy.promql import QueryResult, is_histogram
 from bellbuoy.server.api.answers import ApiError
-from bellbuoy.tsdb import HISTOGRAM_MARK
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
 # Rows of a record batch.
@@ -78,7 +77,7 @@ def to_arrow(result: QueryResult) -> bytes:
     """The stream. Raises ApiError for what Arrow has no form for."""
     pa = _arrow()
     rows, times, values = _samples(result)
-    if (values.view(np.int64) >> 32 == HISTOGRAM_MARK).any():
+    if is_histogram(values).any():
         raise ApiError("not_acceptable", "native histograms have no form in Arrow; ask for application/json")
     names = sorted({name for labels in result.labels.to_dicts() for name in labels})
     columns = []

@@ -35,7 +35,7 @@ async def backtest(parts: Parts, request: web.Request) -> web.Response:
         parts.engine.asking(source),
         rule,
         window,
-        external_labels=parts.rules.external_labels,
+        external_labels=parts.external_labels,
         external_url=parts.options.external_url,
         limit=parameters.count("limit"),
         query_offset_ms=round((parameters.seconds("query_offset") or 0.0) * 1000),

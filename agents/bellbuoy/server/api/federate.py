@@ -11,11 +11,11 @@ import time
 import numpy as np
 from aiohttp import web
 
-from bellbuoy.exposition import go_number
+from bellbuoy.exposition import go_number, series
 from bellbuoy.http.compression import compress
-from bellbuoy.labels import is_legacy_label_name, is_legacy_metric_name
+from bellbuoy.labels import is_legacy_metric_name, quote
 from bellbuoy.promql import QueryError
-from bellbuoy.promql.values import is_histogram, is_stale
+from bellbuoy.promql.values import is_histogram, is_stale, numbers_of
 from bellbuoy.server.api.answers import STATUS, ApiError
 from bellbuoy.server.api.federate_protobuf import PROTOBUF, protobuf_page, wants_protobuf
 from bellbuoy.server.api.parameters import Parameters
@@ -24,12 +24,7 @@ from bellbuoy.server.query_cost import restricted
 from bellbuoy.tsdb import Histogram, LabelSets
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping="
-_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 _ANY_NAME = "escaping=allow-utf-8"
-
-
-def _text(value: str) -> str:
-    return f'"{value.translate(_ESCAPES)}"'
 
 
 def underscores(name: str) -> str:
@@ -51,17 +46,13 @@ def page(rows: list[Row], external: dict[str, str], *, any_name: bool) -> str:
         if not name or isinstance(value, Histogram):
             continue
         shown = name if any_name else underscores(name)
-        legacy = is_legacy_metric_name(shown)
         if name != last:
-            out.append(f"# TYPE {shown if legacy else _text(shown)} untyped\n")
+            out.append(f"# TYPE {shown if is_legacy_metric_name(shown) else quote(shown)} untyped\n")
             last = name
-        pairs = [] if legacy else [_text(shown)]
         own = {key: word for key, word in labels.items() if key != "__name__"}
-        for key, word in (own | {key: word for key, word in external.items() if key not in own}).items():
-            key = key if any_name else underscores(key).replace(":", "_")
-            pairs.append(f"{key if is_legacy_label_name(key) else _text(key)}={_text(word)}")
-        inner = "{" + ",".join(pairs) + "}" if pairs else ""
-        out.append(f"{shown if legacy else ''}{inner} {go_number(value)} {time_ms}\n")
+        pairs = own | {key: word for key, word in external.items() if key not in own}
+        named = ((key if any_name else underscores(key).replace(":", "_"), word) for key, word in pairs.items())
+        out.append(f"{series(shown, named)} {go_number(value)} {time_ms}\n")
     return "".join(out)
 
 
@@ -81,7 +72,7 @@ def newest(parts: Parts, selectors: list[tuple[tuple[str, str, str], ...]], now_
     samples: list[float | Histogram] = values[rows].tolist()
     for at in np.flatnonzero(is_histogram(values[rows])).tolist():
         row = rows[at]
-        samples[at] = found[source[row]].histograms[int(values[row : row + 1].view(np.int64)[0]) & 0xFFFFFFFF]
+        samples[at] = found[source[row]].histograms[int(numbers_of(values[row : row + 1])[0])]
     return list(zip(labels.take(rows).to_dicts(), times[rows].tolist(), samples, strict=True))
 
 

@@ -7,7 +7,7 @@ messages themselves are in `remote_read`.
 import struct
 from collections.abc import Iterator
 
-from bellbuoy.tsdb.binary import CutOffError, read_uvarint, uvarint
+from bellbuoy.tsdb.binary import CutOffError, read_uvarint, uvarint, varint
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -66,7 +66,7 @@ def put_number(field: int, number: int) -> bytes:
 
 def put_zigzag(field: int, number: int) -> bytes:
     """A sint32 or sint64, nothing for 0."""
-    return put_number(field, number << 1 if number >= 0 else (-number << 1) - 1)
+    return uvarint(field << 3) + varint(number) if number else b""
 
 
 def put_double(field: int, number: float) -> bytes:

@@ -25,7 +25,7 @@ MAX_POINTS = 11_000
 MOST_KINDS_SHOWN = 20
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> promql.Expr:
     try:
         return promql.parse(text)
     except promql.QueryError as e:
@@ -131,20 +131,21 @@ async def query(parts: Parts, request: web.Request) -> web.Response:
     at = parameters.time_ms("time", round(time.time() * 1000))
     text = parameters.text("query")
     asked = Asked.of(request, text, start_ms=at, end_ms=at)
-    _prepare(asked, text)
+    expr = _prepare(asked, text)
     return await _run(
         parts,
         request,
         parameters,
         asked,
-        lambda engine, cancelled: engine.instant(text, at, cancelled=cancelled),
+        lambda engine, cancelled: engine.instant(text, at, cancelled=cancelled, expr=expr),
     )
 
 
-def _prepare(asked: Asked, text: str) -> None:
+def _prepare(asked: Asked, text: str) -> promql.Expr:
     start = time.perf_counter()
-    _parsed(text)
+    expr = _parsed(text)
     asked.cost.prepare_seconds = time.perf_counter() - start
+    return expr
 
 
 async def query_range(parts: Parts, request: web.Request) -> web.Response:
@@ -170,13 +171,13 @@ async def query_range(parts: Parts, request: web.Request) -> web.Response:
         )
     text = parameters.text("query")
     asked = Asked.of(request, text, start_ms=start, end_ms=end, step_ms=step_ms)
-    _prepare(asked, text)
+    expr = _prepare(asked, text)
     return await _run(
         parts,
         request,
         parameters,
         asked,
-        lambda engine, cancelled: engine.range(text, start, end, step_ms, cancelled=cancelled),
+        lambda engine, cancelled: engine.range(text, start, end, step_ms, cancelled=cancelled, expr=expr),
     )
 
 

@@ -22,7 +22,7 @@ from aiohttp import web
 from multidict import MultiDict
 
 from bellbuoy.promql import QueryError
-from bellbuoy.promql.values import is_histogram
+from bellbuoy.promql.values import is_histogram, numbers_of
 from bellbuoy.server.api.answers import STATUS, ApiError
 from bellbuoy.server.api.parameters import Parameters
 from bellbuoy.server.api.protobuf import (
@@ -40,7 +40,7 @@ from bellbuoy.server.parts import Parts
 from bellbuoy.server.query_cost import Matcher, Source
 from bellbuoy.server.query_ledger import Asked
 from bellbuoy.tsdb import Histogram, Selection, xor
-from bellbuoy.tsdb.binary import CutOffError, crc32c, read_uvarint, uvarint
+from bellbuoy.tsdb.binary import CutOffError, crc32c, read_uvarint, uvarint, varint
 
 # A request inflates to no more than this; a thousand matchers are some tens of kilobytes.
 MOST_REQUEST_BYTES = 4 << 20
@@ -143,7 +143,7 @@ def histogram_message(histogram: Histogram, time_ms: int) -> bytes:
         out += b"".join(put_bytes(first, put_zigzag(1, offset) + put_number(2, size)) for offset, size in spans)
         if whole:
             deltas = np.diff(buckets, prepend=0).astype(np.int64).tolist()
-            packed = b"".join(uvarint(one << 1 if one >= 0 else (-one << 1) - 1) for one in deltas)
+            packed = b"".join(map(varint, deltas))
             out += put_bytes(first + 1, packed) if packed else b""
         elif len(buckets):
             out += put_bytes(first + 2, buckets.astype("<f8").tobytes())
@@ -159,11 +159,11 @@ def samples_message(found: Selection, external: dict[str, str]) -> bytes:
         part = slice(int(found.offsets[row]), int(found.offsets[row + 1]))
         series = [_labels(labels, external)]
         marks = is_histogram(found.values[part]).tolist()
-        bits = found.values[part].view(np.int64).tolist()
-        samples = zip(found.timestamps[part].tolist(), found.values[part].tolist(), marks, bits, strict=True)
-        for time_ms, value, mark, raw in samples:
+        numbers = numbers_of(found.values[part]).tolist()
+        samples = zip(found.timestamps[part].tolist(), found.values[part].tolist(), marks, numbers, strict=True)
+        for time_ms, value, mark, number in samples:
             if mark:
-                series.append(put_bytes(4, histogram_message(found.histograms[raw & 0xFFFFFFFF], time_ms)))
+                series.append(put_bytes(4, histogram_message(found.histograms[number], time_ms)))
             else:
                 series.append(put_bytes(2, put_double(1, value) + put_number(2, time_ms)))
         out.append(put_bytes(1, b"".join(series)))
