@@ -328,9 +328,6 @@ def histogram_columns(histograms: Histograms, values: NDArray[np.float64]) -> di
     negative ones, of the buckets that are not empty.
     """
 
-def join_histograms(parts: Sequence[Histograms]) -> Histograms:
-    """All of them in one list."""
-
 @final
 class Writer:
     """A group that rules write to: each append is one evaluation's whole result, and is atomic."""
@@ -449,9 +446,6 @@ class Storage:
 
     def time_range(self) -> tuple[int, int] | None:
         """The times of the first and the last sample, in milliseconds; None when there is none."""
-
-    def metrics_by_name(self, limit: int) -> list[tuple[str, int]]:
-        """Metric names with the most series, and how many."""
 
     def close(self) -> None:
         """Flush and release the folder."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bellbuoy.archive.errors import ExportError
 from bellbuoy.labels import NAME
-from bellbuoy.tsdb import HISTOGRAM_MARK, Histogram, Histograms, LabelSets, Storage, StorageError, join_histograms
+from bellbuoy.tsdb import HISTOGRAM_MARK, Histogram, Histograms, LabelSets, Storage, StorageError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -59,7 +59,7 @@ class Samples:
             np.concatenate(offsets),
             np.concatenate([part.timestamps for part in parts]),
             np.concatenate(values),
-            join_histograms([part.histograms for part in parts]),
+            Histograms.concat([part.histograms for part in parts]),
         )
 
     def take(self, rows: Ints) -> "Samples":

@@ -18,7 +18,6 @@ from bellbuoy._core import (
     encode_histogram_chunks,
     histogram_columns,
     inspect_file,
-    join_histograms,
     survey_series,
 )
 
@@ -37,6 +36,5 @@ __all__ = [
     "encode_histogram_chunks",
     "histogram_columns",
     "inspect_file",
-    "join_histograms",
     "survey_series",
 ]

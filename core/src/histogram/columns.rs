@@ -67,6 +67,12 @@ fn windows(low: &[i64], high: &[i64], length: usize, least: usize) -> PyResult<V
     low.iter().zip(high).map(window).collect()
 }
 
+/// What a test says of each pair.
+fn tested<'py>(py: Python<'py>, some: &[&Shared], others: &[&Shared], test: fn(View, View) -> bool) -> Array<'py, bool> {
+    let found: Vec<bool> = py.detach(|| some.iter().zip(others).map(|(a, b)| test(view(a), view(b))).collect());
+    found.into_pyarray(py)
+}
+
 fn said(result: Result<Said, Incompatible>) -> u16 {
     match result {
         Ok(said) => flag(said.collision, COLLISION) | flag(said.reconciled, RECONCILED),
@@ -331,16 +337,13 @@ impl PyHistograms {
     ) -> PyResult<Array<'py, bool>> {
         let left = self.given(&numbers)?;
         let right = other.numbered(matching(&other_numbers, "other_numbers", left.len())?)?;
-        let found: Vec<bool> = py.detach(|| left.iter().zip(&right).map(|(a, b)| resets::equal(view(a), view(b))).collect());
-        Ok(found.into_pyarray(py))
+        Ok(tested(py, &left, &right, resets::equal))
     }
 
     fn resets<'py>(&self, py: Python<'py>, numbers: Given<'py, i64>, previous: Given<'py, i64>) -> PyResult<Array<'py, bool>> {
         let current = self.given(&numbers)?;
         let previous = self.numbered(matching(&previous, "previous", current.len())?)?;
-        let found: Vec<bool> =
-            py.detach(|| current.iter().zip(&previous).map(|(c, p)| resets::was_reset(view(c), view(p))).collect());
-        Ok(found.into_pyarray(py))
+        Ok(tested(py, &current, &previous, resets::was_reset))
     }
 
     fn interpolate<'py>(

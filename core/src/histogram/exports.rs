@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::python::PyHistograms;
-use super::{chunks, indexes, mark, marked, Counts, Span};
+use super::{chunks, mark, marked, view, Counts};
 use crate::tsdb::{is_stale, STALE};
 
 const SAMPLES_MAX: usize = u16::MAX as usize;
@@ -68,10 +68,10 @@ struct Side {
 }
 
 impl Side {
-    fn add(&mut self, spans: &[Span], counts: &[f64]) {
-        for (index, count) in indexes(spans).zip(counts).filter(|b| *b.1 != 0.0) {
+    fn add(&mut self, side: view::Side<'_>) {
+        for (index, count) in side.iter().filter(|b| b.1 != 0.0) {
             self.indexes.push(index);
-            self.counts.push(*count);
+            self.counts.push(count);
         }
         self.offsets.push(self.indexes.len() as i64);
     }
@@ -97,11 +97,11 @@ fn histogram_columns<'py>(
     let (mut counts, mut zeros) = (Vec::with_capacity(numbers.len()), Vec::with_capacity(numbers.len()));
     let (mut bounds, mut bound_offsets) = (Vec::new(), vec![0i64]);
     for one in of() {
-        let numbers = one.numbers();
-        counts.push(numbers.count);
-        zeros.push(numbers.zero);
-        positive.add(&one.positive, &numbers.positive);
-        negative.add(&one.negative, &numbers.negative);
+        let view = view::View::from(one);
+        counts.push(view.count);
+        zeros.push(view.zero);
+        positive.add(view.positive);
+        negative.add(view.negative);
         bounds.extend_from_slice(&one.custom);
         bound_offsets.push(bounds.len() as i64);
     }
@@ -121,15 +121,8 @@ fn histogram_columns<'py>(
     Ok(out)
 }
 
-/// All of them in one list.
-#[pyfunction]
-fn join_histograms(parts: Vec<PyRef<'_, PyHistograms>>) -> PyHistograms {
-    PyHistograms(parts.iter().flat_map(|part| part.0.iter().cloned()).collect())
-}
-
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(encode_histogram_chunks, m)?)?;
     m.add_function(wrap_pyfunction!(decode_histogram_chunk, m)?)?;
-    m.add_function(wrap_pyfunction!(histogram_columns, m)?)?;
-    m.add_function(wrap_pyfunction!(join_histograms, m)?)
+    m.add_function(wrap_pyfunction!(histogram_columns, m)?)
 }

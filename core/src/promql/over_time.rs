@@ -2,13 +2,14 @@
 
 use super::sums::{mean_of, sum_of, Sum};
 use super::windows::{each_series, each_window, Grid, Samples};
-use super::Rows;
-use crate::tsdb::STALE_BITS;
+use super::{rates, Rows};
+use crate::tsdb::is_stale;
 
-/// The function by its name in PromQL, if it is one of these.
+/// The function by its name in PromQL, or what a selector sees for none. False: the core does not have it.
 pub fn run(function: &str, samples: Samples<'_>, grid: Grid<'_>, rows: Rows<'_>) -> bool {
     let seconds = |time: i64| Some(time as f64 / 1000.0);
     match function {
+        "" => latest(samples, grid, rows),
         "count_over_time" => each_window(samples, grid, rows, |_, values| Some(values.len() as f64)),
         "present_over_time" => each_window(samples, grid, rows, |_, _| Some(1.0)),
         "first_over_time" => each_window(samples, grid, rows, |_, values| values.first().copied()),
@@ -21,7 +22,7 @@ pub fn run(function: &str, samples: Samples<'_>, grid: Grid<'_>, rows: Rows<'_>)
         "min_over_time" => each_window(samples, grid, rows, |_, values| values.iter().copied().reduce(f64::min)),
         "stddev_over_time" => each_window(samples, grid, rows, |_, values| Some(variance(values).sqrt())),
         "stdvar_over_time" => each_window(samples, grid, rows, |_, values| Some(variance(values))),
-        _ => return false,
+        _ => return rates::run(function, samples, grid, rows),
     }
     true
 }
@@ -38,11 +39,11 @@ fn variance(values: &[f64]) -> f64 {
 }
 
 /// The newest sample of each window, unless it is a stale marker.
-pub fn latest(samples: Samples<'_>, grid: Grid<'_>, rows: Rows<'_>) {
+fn latest(samples: Samples<'_>, grid: Grid<'_>, rows: Rows<'_>) {
     each_series(samples, grid, rows, |series, windows, out, present| {
         for ((found, out), present) in windows.iter().zip(out).zip(present) {
             if let Some(value) = series.values[found.clone()].last() {
-                (*out, *present) = (*value, value.to_bits() != STALE_BITS);
+                (*out, *present) = (*value, !is_stale(*value));
             }
         }
     });

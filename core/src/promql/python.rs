@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::groups::Matrix;
 use super::windows::{Grid, Samples};
-use super::{over_time, rates, share, Rows};
+use super::{over_time, share, Rows};
 
 fn bug(text: impl Into<String>) -> PyErr {
     PyValueError::new_err(text.into())
@@ -38,17 +38,7 @@ fn window_function<'py>(
     let known = py.detach(|| {
         let known = std::sync::atomic::AtomicBool::new(true);
         share(Rows { range, steps, values: out, present }, |rows| {
-            let done = match function {
-                "" => {
-                    over_time::latest(samples, grid, rows);
-                    true
-                }
-                "rate" | "increase" | "delta" | "irate" | "idelta" | "changes" | "resets" => {
-                    rates::run(function, samples, grid, rows)
-                }
-                _ => over_time::run(function, samples, grid, rows),
-            };
-            known.fetch_and(done, std::sync::atomic::Ordering::Relaxed);
+            known.fetch_and(over_time::run(function, samples, grid, rows), std::sync::atomic::Ordering::Relaxed);
         });
         known.into_inner()
     });

@@ -151,8 +151,8 @@ pub fn convert(body: &[u8], format: Format, keep: bool) -> Result<Transcoded, Te
             if let Some(group) = group.take() {
                 group.finish(&mut out);
             }
-            if let Some(named) = type_of(comment) {
-                family = named;
+            if let Some((name, kind)) = text::type_of(comment) {
+                family = (kind == b"histogram").then_some(name);
             }
             out.text.extend_from_slice(comment);
         }
@@ -209,17 +209,6 @@ pub fn convert(body: &[u8], format: Format, keep: bool) -> Result<Transcoded, Te
 fn key_name<'a>(key: &'a [u8], name: &str) -> &'a str {
     let found = memchr::memmem::find(key, name.as_bytes()).map(|at| &key[at..at + name.len()]);
     found.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
-}
-
-/// The family that a comment begins, if it is one of histograms; None where the comment says no type.
-fn type_of(comment: &[u8]) -> Option<Option<String>> {
-    let comment = comment.strip_suffix(b"\n").unwrap_or(comment);
-    let (_, name, kind) = text::comment(&comment[text::skip_blanks(comment, 0)..]).filter(|c| c.0 == b"TYPE")?;
-    let name = match name.first() {
-        Some(b'"') => text::read_quoted(name, 0).ok()?.0,
-        _ => std::str::from_utf8(name).ok()?.to_owned(),
-    };
-    Some((kind.trim_ascii() == b"histogram").then_some(name))
 }
 
 /// What a line is of the histogram with this name, and the histogram's labels.

@@ -12,17 +12,6 @@ use crate::labels::NAME;
 const KINDS: [(&[u8], &str); 3] = [(b"counter", ""), (b"histogram", "le"), (b"summary", "quantile")];
 const SUFFIX: &str = "_created";
 
-/// The family that a TYPE comment begins: its name, and the label that its lines are told apart by.
-fn family(comment: &[u8]) -> Option<Option<(String, &'static str)>> {
-    let comment = comment.strip_suffix(b"\n").unwrap_or(comment);
-    let (_, name, kind) = text::comment(&comment[text::skip_blanks(comment, 0)..]).filter(|c| c.0 == b"TYPE")?;
-    let name = match name.first() {
-        Some(b'"') => text::read_quoted(name, 0).ok()?.0,
-        _ => std::str::from_utf8(name).ok()?.to_owned(),
-    };
-    Some(KINDS.iter().find(|k| k.0 == kind.trim_ascii()).map(|k| (name, k.1)))
-}
-
 /// What a line is in its family.
 enum Line {
     /// It stands in none that has a beginning.
@@ -43,8 +32,9 @@ pub fn attach(body: &[u8]) -> Result<Transcoded, TextError> {
     for line in &scanned {
         let (start, key_end) = (line.key.start as usize, line.key.end as usize);
         for comment in body[at..start].split_inclusive(|b| *b == b'\n') {
-            if let Some(new) = family(comment) {
-                (of, families) = (new, families + 1);
+            if let Some((name, kind)) = text::type_of(comment) {
+                of = KINDS.iter().find(|k| k.0 == kind).map(|k| (name, k.1));
+                families += 1;
             }
         }
         at = line.end as usize;

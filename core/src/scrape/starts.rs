@@ -62,7 +62,6 @@ impl Starts {
         self.move_to(scrape.columns);
         let floor_ms = self.changed_ms.or(before_ms);
         (self.changed_ms, self.live) = (Some(scrape.time_ms), true);
-        let of_histograms: HashMap<u32, &Histogram, FxBuildHasher> = scrape.histograms.by_column().collect();
         let frontier_ms = storage.frontier();
         let mut sure = Vec::new();
         let mut doubtful: Vec<(u32, i64, Labels)> = Vec::new();
@@ -82,6 +81,10 @@ impl Starts {
         }
         let found = without_samples(doubtful, scrape, storage)?;
         let mut zeros = Zeros::default();
+        if sure.is_empty() && found.is_empty() {
+            return Ok(zeros);
+        }
+        let of_histograms: HashMap<u32, &Histogram, FxBuildHasher> = scrape.histograms.by_column().collect();
         for (slot, start_ms, series) in sure.into_iter().chain(found) {
             match of_histograms.get(&slot) {
                 Some(like) if like.hint == Hint::Gauge => {}

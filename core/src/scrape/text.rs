@@ -180,6 +180,17 @@ pub fn comment(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((keyword, name, &rest[skip_blanks(rest, 0)..]))
 }
 
+/// The metric that a TYPE comment is of, and its type; None where the comment says no type.
+pub fn type_of(line: &[u8]) -> Option<(String, &[u8])> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let (_, name, kind) = comment(&line[skip_blanks(line, 0)..]).filter(|c| c.0 == b"TYPE")?;
+    let name = match name.first() {
+        Some(b'"') => read_quoted(name, 0).ok()?.0,
+        _ => std::str::from_utf8(name).ok()?.to_owned(),
+    };
+    Some((name, kind.trim_ascii()))
+}
+
 /// Past the quote that ends the text which begins with one.
 fn quoted_end(text: &[u8]) -> Option<usize> {
     let mut at = 1;

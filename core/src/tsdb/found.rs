@@ -179,8 +179,7 @@ impl<'a> Found<'a> {
 
     /// Adds what another has found, behind what this one has.
     pub fn join(&mut self, other: Found<'_>) -> Result<()> {
-        let mut labels: Vec<Option<Labels>> = vec![None; other.by_labels.len()];
-        other.by_labels.into_iter().for_each(|(of, at)| labels[at] = Some(of));
+        let labels = by_number(other.by_labels);
         self.expect(labels.len());
         let series: Vec<usize> = labels.into_iter().flatten().map(|labels| self.series(labels)).collect();
         let start = self.times.len();
@@ -199,6 +198,13 @@ impl<'a> Found<'a> {
         self.histograms.extend(other.histograms);
         Ok(())
     }
+}
+
+/// The label sets in the order of their numbers; there is one for each.
+fn by_number(by_labels: HashMap<Labels, usize, FxBuildHasher>) -> Vec<Option<Labels>> {
+    let mut labels = vec![None; by_labels.len()];
+    by_labels.into_iter().for_each(|(of, at)| labels[at] = Some(of));
+    labels
 }
 
 /// Brings pieces into the order of series, and of their first times within each: by counting, since there are many and
@@ -226,8 +232,7 @@ fn by_series(pieces: &mut Vec<Piece>, count: usize, times: &[i64]) {
 /// The pieces of each series in time order, one series after the other. Often they were found so.
 pub fn assemble(found: Found<'_>) -> Selected {
     let Found { by_labels, mut pieces, times, values, histograms, .. } = found;
-    let mut labels: Vec<Option<Labels>> = vec![None; by_labels.len()];
-    by_labels.into_iter().for_each(|(of, at)| labels[at] = Some(of));
+    let mut labels = by_number(by_labels);
     let follows = |a: &Piece, b: &Piece| a.series < b.series || (a.series == b.series && times[a.end - 1] < times[b.start]);
     let in_order = pieces.windows(2).all(|w| follows(&w[0], &w[1]));
     let mut out = Selected { offsets: vec![0], histograms, ..Selected::default() };

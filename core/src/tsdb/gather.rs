@@ -23,9 +23,6 @@ const FETCHED_GROUPS: usize = 8;
 /// Reads groups into `found`: their samples with start <= t <= end.
 pub fn read_groups(groups: &[PicturedGroup], index: &SetIndex<'_>, start: i64, end: i64, found: &mut Found<'_>) -> Result<()> {
     let (mut decoder, mut times, mut gathered) = (Decoder::default(), Vec::new(), Gathered::default());
-    let (series, samples) = expected(groups, index, start, end);
-    found.expect(series);
-    found.reserve(samples);
     for batch in groups.chunks(FETCHED_GROUPS) {
         fetch(batch, index);
         for (group, satisfied, view) in batch {
@@ -61,27 +58,27 @@ pub fn read_groups(groups: &[PicturedGroup], index: &SetIndex<'_>, start: i64, e
     Ok(())
 }
 
-/// How many series and samples groups have within the bounds, about.
+/// How many series and samples groups have within the bounds, about: series are those of the newest chunk, and rows are
+/// taken to be evenly spread.
 pub fn expected(groups: &[PicturedGroup], index: &SetIndex<'_>, start: i64, end: i64) -> (usize, usize) {
-    let series = groups.iter().map(|group| series_of(group, index)).sum();
-    (series, groups.iter().map(|group| samples_of(group, index, start, end)).sum())
-}
-
-/// How many series a group has, about: those that match in its newest chunk.
-fn series_of((_, satisfied, view): &PicturedGroup, index: &SetIndex<'_>) -> usize {
-    let newest = view.open.as_ref().and_then(|open| open.set()).or_else(|| view.sealed.last()?.set.as_ref());
-    newest.map_or(0, |set| index.wanted(set, *satisfied).count())
-}
-
-/// How many samples of a group lie within the bounds, about: rows are taken to be evenly spread.
-fn samples_of((_, satisfied, view): &PicturedGroup, index: &SetIndex<'_>, start: i64, end: i64) -> usize {
-    let share = |chunk: &SealedChunk| {
+    let rows_of = |chunk: &SealedChunk| {
         let (within, all) = (end.min(chunk.end) - start.max(chunk.start), chunk.end - chunk.start);
         (chunk.rows as usize).min(1 + (f64::from(chunk.rows) * within as f64 / all.max(1) as f64) as usize)
     };
-    let sealed = view.sealed.iter().filter_map(|chunk| Some((chunk.set.as_ref()?, share(chunk))));
-    let open = view.open.as_ref().and_then(|open| Some((open.set()?, within(open.times(), start, end).len())));
-    sealed.chain(open).map(|(set, rows)| index.wanted(set, *satisfied).count() * rows).sum()
+    groups.iter().fold((0, 0), |(series, samples), (_, satisfied, view)| {
+        let sealed = view.sealed.iter().filter_map(|chunk| Some((chunk.set.as_ref()?, rows_of(chunk))));
+        let open = view.open.as_ref().and_then(|open| Some((open.set()?, within(open.times(), start, end).len())));
+        let (mut known, mut own): (Option<(&Arc<ColumnSet>, usize)>, usize) = (None, 0);
+        for (set, rows) in sealed.chain(open) {
+            let count = match known {
+                Some((last, count)) if Arc::ptr_eq(last, set) => count,
+                _ => index.wanted(set, *satisfied).count(),
+            };
+            known = Some((set, count));
+            own += count * rows;
+        }
+        (series + known.map_or(0, |k| k.1), samples + own)
+    })
 }
 
 /// Touches what reading these groups will need, all at once: one after the other, each byte would be waited for. What says

@@ -238,14 +238,6 @@ impl Group {
         Some((first, state.last_time.unwrap_or(first)))
     }
 
-    /// Calls back for each column that has a value in the last row.
-    pub fn each_live(&self, mut each: impl FnMut(&super::columns::Column)) {
-        let state = self.state.lock();
-        if let Some(set) = &state.set {
-            set.columns.iter().zip(&state.row).filter(|(_, v)| is_live(**v)).for_each(|(c, _)| each(c));
-        }
-    }
-
     // --- what replay does
 
     /// Takes a chunk that was found in a file; what lies before the frontier is in a block.

@@ -378,13 +378,6 @@ impl PyStorage {
         Ok(py.detach(|| self.storage.inner.snapshot(&target))?)
     }
 
-    fn metrics_by_name(&self, py: Python<'_>, limit: usize) -> Vec<(String, u64)> {
-        let mut counts: Vec<(String, u64)> = py.detach(|| select::metrics_by_name(&self.storage.inner).into_iter().collect());
-        counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        counts.truncate(limit);
-        counts
-    }
-
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.storage.close())?)
     }

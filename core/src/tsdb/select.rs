@@ -23,7 +23,7 @@ use super::matcher::Selector;
 use super::storage::Inner;
 use super::varint::Cursor;
 use super::{is_absent, Result};
-use crate::labels::{Labels, Str, NAME};
+use crate::labels::{Labels, Str};
 
 /// Columns of one set that match, and what each leaves open.
 type Matched = Vec<(u32, u64)>;
@@ -109,13 +109,8 @@ pub fn select(inner: &Inner, selector: &Selector, start: i64, end: i64, limit: u
         select_block(block, inner.now(), selector, start, end, &mut found)?;
     }
     let (index, first) = (&index, picture.start);
-    let read = |groups: &[PicturedGroup], found: &mut Found<'_>| read_groups(groups, index, first, end, found);
-    let (series, samples) = expected(&picture.groups, index, first, end);
-    if samples < PART_DEPTH * series {
-        read(&picture.groups, &mut found)?;
-    } else {
-        in_parts(&picture.groups, &mut found, &read)?;
-    }
+    let expected = expected(&picture.groups, index, first, end);
+    in_parts(&picture.groups, expected, &mut found, &|groups, found| read_groups(groups, index, first, end, found))?;
     for (series, view) in picture.loose {
         for (chunk, at) in &view.floats.sealed {
             let samples = chunk.read(*at, &mut decoder)?;
@@ -161,17 +156,24 @@ fn threads() -> usize {
     *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(THREADS_LIMIT)))
 }
 
-/// Reads a list in parts, each on a thread of its own, and joins what they found in the order of the list.
+/// Reads a list in parts, each on a thread of its own, and joins what they found in the order of the list. Of about so many
+/// series and samples there is room from the start.
 fn in_parts<'a, T: Sync>(
     items: &[T],
+    (series, samples): (usize, usize),
     found: &mut Found<'a>,
     read: &(impl Fn(&[T], &mut Found<'a>) -> Result<()> + Sync),
 ) -> Result<()> {
-    let parts = (items.len() / PART_ITEMS).clamp(1, threads());
+    let is_deep = samples >= PART_DEPTH * series;
+    let parts = if is_deep { (items.len() / PART_ITEMS).clamp(1, threads()) } else { 1 };
+    found.expect(series);
+    found.reserve(samples);
     let (own, others) = items.split_at(items.len().div_ceil(parts));
     std::thread::scope(|scope| {
         let start = |part| {
             let mut beside = found.beside();
+            beside.expect(series / parts);
+            beside.reserve(samples / parts);
             let work = move || read(part, &mut beside).map(|()| beside);
             (part, std::thread::Builder::new().name("select".into()).spawn_scoped(scope, work))
         };
@@ -222,14 +224,7 @@ fn wants(index: &Index, selector: &Selector) -> Vec<Want> {
 fn read_columns(block: &Block, index: &Index, wants: &[Want], start: i64, end: i64, found: &mut Found<'_>) -> Result<()> {
     let mut decoder = Decoder::default();
     let mut reader = PackReader::new(block, index);
-    found.expect(wants.len());
     let mut values = Vec::new();
-    let mut rows: HashMap<usize, usize, FxBuildHasher> = HashMap::default();
-    let mut rows_of = |want: &Want| {
-        let runs = &index.groups[want.group].runs;
-        *rows.entry(want.group).or_insert_with(|| runs.iter().map(|run| within(&run.times, start, end).len()).sum())
-    };
-    found.reserve(wants.iter().map(&mut rows_of).sum());
     for want in wants {
         let group = &index.groups[want.group];
         let mut series = None;
@@ -252,7 +247,14 @@ fn read_columns(block: &Block, index: &Index, wants: &[Want], start: i64, end: i
 
 fn select_block(block: &Block, now: i64, selector: &Selector, start: i64, end: i64, found: &mut Found<'_>) -> Result<()> {
     let index = block.index(now)?;
-    in_parts(&wants(&index, selector), found, &|wants, found| read_columns(block, &index, wants, start, end, found))?;
+    let wants = wants(&index, selector);
+    let mut rows: HashMap<usize, usize, FxBuildHasher> = HashMap::default();
+    let mut rows_of = |want: &Want| {
+        let runs = &index.groups[want.group].runs;
+        *rows.entry(want.group).or_insert_with(|| runs.iter().map(|run| within(&run.times, start, end).len()).sum())
+    };
+    let expected = (wants.len(), wants.iter().map(&mut rows_of).sum());
+    in_parts(&wants, expected, found, &|wants, found| read_columns(block, &index, wants, start, end, found))?;
     let mut decoder = Decoder::default();
     let mut reader = PackReader::new(block, &index);
     let bases = index.series_bases();
@@ -401,16 +403,4 @@ fn each_series(
         }
     }
     Ok(())
-}
-
-/// Metrics by how many live series they have.
-pub fn metrics_by_name(inner: &Inner) -> HashMap<String, u64> {
-    let mut counts: HashMap<String, u64> = HashMap::new();
-    for group in inner.groups.read().all.iter() {
-        group.each_live(|column| *counts.entry_ref(column.name()).or_default() += 1);
-    }
-    for series in inner.loose.candidates(None) {
-        *counts.entry_ref(series.labels.get(NAME).unwrap_or("")).or_default() += 1;
-    }
-    counts
 }
